@@ -1,0 +1,340 @@
+"""Where arrays live: NumPy by default, CuPy on request. The only file that knows CuPy.
+
+Code elsewhere asks `xp(array)` for the module of an array and never branches on the device. What differs
+between the two libraries is met here: uploads, guarded factorisations, reused buffers, random streams.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import sys
+import zlib
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+DEVICES = ("cpu", "cuda")
+LARGE = 1 << 15  # bytes; below this the C library's own free lists are as fast as the pool
+
+ndarray = np.ndarray
+_MODULES: dict[type, ModuleType] = {np.ndarray: np}
+
+
+class DeviceError(RuntimeError):
+    """A device that is not there or cannot be used; the sentence says why and what to do."""
+
+
+def xp(array: Any) -> ModuleType:
+    """The array module (numpy or cupy) that `array` belongs to; Python and NumPy scalars belong to numpy."""
+    kind = type(array)
+    module = _MODULES.get(kind)
+    if module is None:
+        module = _MODULES[kind] = _cupy() if kind.__module__.partition(".")[0] == "cupy" else np
+    return module
+
+
+def _cupy() -> ModuleType:
+    import cupy
+
+    return cupy
+
+
+def gpu_status() -> tuple[bool, str]:
+    """(usable, what was found): whether CuPy can compute here, and otherwise the reason with its remedy."""
+    try:
+        import cupy
+    except ImportError as error:
+        return False, f"CuPy is not installed ({error}); pip install 'minigrad[cuda13]' or 'minigrad[cuda12]'"
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        return False, f"CuPy {cupy.__version__} is installed but finds no usable GPU: {error}"
+    if count == 0:
+        return False, f"CuPy {cupy.__version__} is installed but sees 0 GPUs; look at CUDA_VISIBLE_DEVICES"
+    try:
+        ones = cupy.ones((2, 2), dtype=cupy.float32)
+        float((ones @ ones).sum())
+    except Exception as error:  # whatever the driver or the compiler says is the reason to report
+        return False, f"a GPU is there but CuPy cannot compute on it: {type(error).__name__}: {error}"
+    name = cupy.cuda.runtime.getDeviceProperties(0)["name"]
+    return True, name.decode() if isinstance(name, bytes) else str(name)
+
+
+def module(device: str) -> ModuleType:
+    """The array module of a device name; raises DeviceError with the reason when the device is not usable."""
+    if device == "cpu":
+        return np
+    if device != "cuda":
+        raise DeviceError(f"unknown device {device!r}; the devices are {', '.join(DEVICES)}")
+    usable, reason = gpu_status()
+    if not usable:
+        raise DeviceError(f"device 'cuda' cannot be used: {reason}")
+    return _cupy()
+
+
+def device_of(array: Any) -> str:
+    """The device name of an array: "cpu" or "cuda"."""
+    return "cpu" if xp(array) is np else "cuda"
+
+
+def asarray(value: Any, device: str = "cpu", dtype: Any = None) -> Any:
+    """`value` as an array on `device`: one copy up or down when it lives elsewhere, none when it is there."""
+    if device == "cpu":
+        return np.asarray(to_host(value), dtype=dtype)
+    cupy = module(device)
+    if xp(value) is np and dtype is not None:
+        value = np.asarray(value, dtype=dtype)  # convert on the host: half the bytes cross when float64 becomes float32
+    return cupy.asarray(value, dtype=dtype)
+
+
+def like(value: Any, reference: Any, dtype: Any = None) -> Any:
+    """A host array on the device of `reference` (uploaded once, or as it is)."""
+    target = xp(reference)
+    return target.asarray(value, dtype=dtype) if xp(value) is not target or dtype is not None else value
+
+
+def to_host(array: Any) -> Any:
+    """The array as NumPy (a wait and a copy when it is on the device)."""
+    return array if xp(array) is np else array.get()
+
+
+def wait(array: Any) -> None:
+    """Block until the device of `array` has finished what was asked of it (for clocks)."""
+    if xp(array) is not np:
+        _cupy().cuda.get_current_stream().synchronize()
+
+
+# ---------------------------------------------------------------------------------------------- buffers
+
+
+class Pool:
+    """Large host arrays that are handed out again once nobody holds them.
+
+    A fresh large array makes the C library fetch and fault new pages at every step. Here a buffer is free when
+    the interpreter's own reference count shows that only this pool holds it; a view holds its base, so whatever
+    a user, a memo or a branch keeps is never handed out twice, and nothing is released by hand.
+
+    Parameters
+    ----------
+    limit : int
+        Bytes of idle buffers above which a request for a new shape first drops the idle ones.
+    """
+
+    def __init__(self, limit: int = 1 << 28):
+        self.limit = limit
+        self.buffers: dict[tuple, list[np.ndarray]] = {}
+        self.free = self._calibrate()
+
+    def _calibrate(self) -> int:
+        """The reference count, seen from inside the loop of `take`, of an array that only the pool holds."""
+        if getattr(sys, "_is_gil_enabled", lambda: True)() is False:
+            return -1  # counts are not exact without the interpreter lock: always allocate
+        for buffer in [np.empty(0)]:
+            return sys.getrefcount(buffer)
+        raise AssertionError
+
+    def take(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """An uninitialised array of this shape and dtype that nobody else holds."""
+        held = self.buffers.get((shape, dtype))
+        if held is None:
+            held = self.buffers[shape, dtype] = []
+        for buffer in held:
+            if sys.getrefcount(buffer) == self.free:
+                return buffer
+        self._trim()
+        buffer = np.empty(shape, dtype)
+        if self.free > 0:
+            self.buffers.setdefault((shape, dtype), held).append(buffer)
+        return buffer
+
+    def idle(self) -> int:
+        """Bytes held by the pool that nobody uses."""
+        total = 0
+        for held in self.buffers.values():
+            for buffer in held:
+                if sys.getrefcount(buffer) == self.free:
+                    total += buffer.nbytes
+        return total
+
+    def size(self) -> int:
+        """Bytes held by the pool, in use or idle."""
+        return sum(buffer.nbytes for held in self.buffers.values() for buffer in held)
+
+    def _trim(self) -> None:
+        if self.idle() <= self.limit:
+            return
+        for key, held in list(self.buffers.items()):
+            busy = []
+            for buffer in held:
+                if sys.getrefcount(buffer) != self.free:
+                    busy.append(buffer)
+            if busy:
+                held[:] = busy
+            else:
+                del self.buffers[key]
+
+
+pool = Pool()
+
+
+def empty(shape: tuple[int, ...], dtype: Any, reference: Any) -> Any:
+    """An uninitialised array on the device of `reference`; large host arrays come from the pool."""
+    if type(reference) is ndarray:
+        dtype = np.dtype(dtype)
+        if math.prod(shape) * dtype.itemsize >= LARGE:
+            return pool.take(shape, dtype)
+        return np.empty(shape, dtype)
+    return xp(reference).empty(shape, dtype)
+
+
+def empty_like(array: Any) -> Any:
+    """An uninitialised array of the same shape, dtype and device."""
+    return empty(array.shape, array.dtype, array)
+
+
+@functools.lru_cache(maxsize=64)
+def _ones(size: int, dtype: str, device: str) -> Any:
+    return module(device).ones(size, dtype)
+
+
+def ones(size: int, reference: Any) -> Any:
+    """A vector of ones, kept for the next time; read only."""
+    return _ones(size, reference.dtype.str, device_of(reference))
+
+
+def unary(name: str):
+    """The elementwise function `name` of one array, writing large floating results into pooled buffers."""
+    host = getattr(np, name)
+    take = pool.take
+
+    def forward(a):
+        if type(a) is ndarray:
+            if a.nbytes >= LARGE and a.dtype.kind in "fc":
+                return host(a, out=take(a.shape, a.dtype))
+            return host(a)
+        return getattr(xp(a), name)(a)
+
+    forward.__name__ = name
+    return forward
+
+
+def binary(name: str):
+    """The elementwise function `name` of two arrays, writing large results of equal shape into pooled buffers."""
+    host = getattr(np, name)
+    take = pool.take
+    modules = _MODULES
+
+    def forward(a, b):
+        if type(a) is ndarray:
+            if a.nbytes >= LARGE and (
+                (type(b) is float and a.dtype.kind == "f")
+                or (type(b) is ndarray and a.dtype == b.dtype and a.shape == b.shape and a.dtype.kind in "fc")
+            ):
+                return host(a, b, out=take(a.shape, a.dtype))
+            return host(a, b)
+        library = modules.get(type(a)) or xp(a)
+        if library is np:  # a scalar first: the second operand decides
+            library = modules.get(type(b)) or xp(b)
+            if library is np:
+                return host(a, b)
+        return getattr(library, name)(a, b)
+
+    forward.__name__ = name
+    return forward
+
+
+def matmul(a: Any, b: Any) -> Any:
+    """a @ b; leading axes of `a` over a two-dimensional `b` become one product, large results use the pool."""
+    if b.ndim == 2 and a.ndim > 2:
+        rows = math.prod(a.shape[:-1])
+        return matmul(a.reshape(rows, a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[-1])
+    if type(a) is ndarray and a.ndim == 2 and b.ndim == 2 and a.dtype == b.dtype:
+        shape = (a.shape[0], b.shape[1])
+        if shape[0] * shape[1] * a.itemsize >= LARGE and a.shape[1] == b.shape[0]:
+            return np.matmul(a, b, out=pool.take(shape, a.dtype))
+    return xp(a).matmul(a, b)
+
+
+def row_dot(a: Any, b: Any) -> Any:
+    """Σ over the last axis of a·b: one pass on the host, one product and one reduction on the device."""
+    if type(a) is ndarray:
+        return np.einsum("...i,...i->...", a, b)
+    return (a * b).sum(-1)
+
+
+def scatter_add(target: Any, index: Any, values: Any) -> None:
+    """target[index] += values where repeated indices add up, in place."""
+    xp(target).add.at(target, index, values)
+
+
+# ---------------------------------------------------------------------------------- guarded linear algebra
+
+
+class FactorisationError(np.linalg.LinAlgError):
+    """A matrix that should be positive definite is not, or holds NaN."""
+
+
+def spd_inverse(matrix: Any) -> Any:
+    """Inverse of a symmetric positive definite matrix through its Cholesky factor, on either device.
+
+    Costs one wait on the device: without it CuPy returns garbage for a matrix that is not positive definite.
+
+    Raises
+    ------
+    FactorisationError
+        The matrix is not positive definite, or holds NaN.
+    """
+    return _spd_inverse_host(matrix) if xp(matrix) is np else _spd_inverse_device(matrix)
+
+
+def _spd_inverse_host(matrix: np.ndarray) -> np.ndarray:
+    from scipy.linalg import lapack
+
+    double = matrix.dtype == np.float64
+    factor, info = (lapack.dpotrf if double else lapack.spotrf)(matrix, lower=1, clean=0)
+    if info == 0:
+        inverse, info = (lapack.dpotri if double else lapack.spotri)(factor, lower=1, overwrite_c=1)
+    if info != 0 or not np.isfinite(inverse[-1, 0]):
+        raise FactorisationError("the matrix is not positive definite or holds NaN; raise the damping")
+    lower = np.tril(inverse)  # potri fills one triangle only
+    return lower + np.tril(lower, -1).T
+
+
+def _spd_inverse_device(matrix: Any) -> Any:
+    cupy = _cupy()
+    import cupyx
+    from cupyx.scipy.linalg import solve_triangular
+
+    try:
+        with cupyx.errstate(linalg="raise"):
+            factor = cupy.linalg.cholesky(matrix)
+    except np.linalg.LinAlgError as error:
+        raise FactorisationError("the matrix is not positive definite or holds NaN; raise the damping") from error
+    half = solve_triangular(factor, cupy.eye(len(matrix), dtype=matrix.dtype), lower=True)
+    return half.T @ half
+
+
+# ---------------------------------------------------------------------------------------------- randomness
+
+
+def random_key(rng: Any) -> int:
+    """One integer that stands for `rng`, which is whatever `numpy.random.default_rng` accepts.
+
+    A non-negative integer is its own key; anything else is drawn from once.
+    """
+    if isinstance(rng, (int, np.integer)) and not isinstance(rng, bool):
+        if not 0 <= rng < 1 << 63:
+            raise ValueError(f"a seed is an integer from 0 to 2**63 - 1, not {rng}")
+        return int(rng)
+    return int(np.random.default_rng(rng).integers(1 << 63))
+
+
+def stream(key: int, purpose: str, *counters: int) -> np.random.Generator:
+    """The random stream named by a key, a purpose and counters (epoch, step, …), drawn on the host.
+
+    Both devices see the same numbers, and nothing but the key needs saving.
+    """
+    spawn = (zlib.crc32(purpose.encode()), *counters)
+    return np.random.default_rng(np.random.SeedSequence(key, spawn_key=spawn))
