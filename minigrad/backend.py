@@ -194,6 +194,11 @@ def empty_like(array: Any) -> Any:
     return empty(array.shape, array.dtype, array)
 
 
+def zeros_like(array: Any) -> Any:
+    """Zeros of the same shape, dtype and device, never from the pool: for what a state keeps."""
+    return xp(array).zeros(array.shape, array.dtype)
+
+
 @functools.lru_cache(maxsize=64)
 def _ones(size: int, dtype: str, device: str) -> Any:
     return module(device).ones(size, dtype)

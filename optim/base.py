@@ -1,0 +1,78 @@
+"""Method, Info and state: the protocol that every optimization method follows."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from minigrad import Objective, Params, backend
+
+
+@dataclass(slots=True)
+class Info:
+    """What a step reports.
+
+    Attributes
+    ----------
+    loss : 0-d array
+        R(θ) before the step, left on its device until somebody prints it.
+    """
+
+    loss: Any
+
+
+class Method:
+    """An optimization method: settings in the object, everything that changes in `state`.
+
+    A subclass is a dataclass whose fields are its settings; it has `start` where it keeps arrays, and `update`.
+    The state is a plain dict of arrays and numbers: saved and resumed as it is, bit for bit.
+    """
+
+    full_batch = False  # whether the method is meant for the whole training set as one batch
+
+    def init(self, params: Params, rng: Any = 0) -> dict[str, Any]:
+        """The state before the first step.
+
+        Parameters
+        ----------
+        rng
+            Whatever `numpy.random.default_rng` accepts; kept as one integer key.
+        """
+        return {"t": 0, "key": backend.random_key(rng), **self.start(params)}
+
+    def start(self, params: Params) -> dict[str, Any]:
+        """What this method adds to the state."""
+        return {}
+
+    def update(self, f: Objective, state: dict[str, Any]) -> Any:
+        """Δθ (d,) at the present θ; changes the state, not θ. The caller reads it and does not write to it."""
+        raise TypeError(f"{type(self).__name__} has no update(f, state)")
+
+    def step(self, f: Objective, state: dict[str, Any]) -> Info:
+        """One step: the loss is read, then θ moves by `update` once."""
+        info = Info(f.value)
+        f.params.vector += self.update(f, state)
+        state["t"] += 1
+        return info
+
+
+def check_setting(method: Any, name: str, low: float, high: float = float("inf"), *, open_low: bool = False) -> None:
+    """Refuse a setting outside low ≤ value < high (low < value with `open_low`).
+
+    Raises
+    ------
+    ValueError
+        One sentence with the method, the setting, its value and its range.
+    """
+    value = getattr(method, name)
+    fits = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not (fits and (low < value if open_low else low <= value) and value < high):
+        bounds = f"{'more than' if open_low else 'at least'} {low:g}"
+        bounds += f" and less than {high:g}" if high != float("inf") else ""
+        raise ValueError(f"{type(method).__name__}: {name} must be a number of {bounds}, not {value!r}")
+
+
+def settings(method: Method) -> dict[str, Any]:
+    """{setting: value} of a method."""
+    return {field.name: getattr(method, field.name) for field in dataclasses.fields(method)}

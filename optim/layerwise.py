@@ -1,0 +1,172 @@
+"""White-box methods: a rule per layer inside the backward sweep.
+
+A method subclasses `Layerwise` and writes its formula in `rule`; sweeps, per-layer memory, stale inverses and
+parameters without a site are kept here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+from minigrad import Objective, backend, ops
+from minigrad.sites import Site, Sweep
+
+from .base import Method, check_setting
+
+
+class Memory(MutableMapping):
+    """One layer's part of the flat state: memory["P"] of layer "3" is state["3.P"]."""
+
+    __slots__ = ("state", "prefix")
+
+    def __init__(self, state: dict[str, Any], name: str):
+        self.state = state
+        self.prefix = name + "."
+
+    def __getitem__(self, key: str) -> Any:
+        return self.state[self.prefix + key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self.state[self.prefix + key] = value
+
+    def __delitem__(self, key: str) -> None:
+        del self.state[self.prefix + key]
+
+    def __contains__(self, key: object) -> bool:
+        return f"{self.prefix}{key}" in self.state
+
+    def __iter__(self) -> Iterator[str]:
+        return (key.removeprefix(self.prefix) for key in self.state if key.startswith(self.prefix))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+class Layerwise(Method):
+    """A method that decides each layer's step in the backward sweep.
+
+    A subclass has the settings `lr` and `rest_lr`, and writes
+
+    `rule(site, memory, t) → ΔW, Δb`
+        The paper's formula. With L2, c·W is part of dW before any preconditioner.
+    `send(site, ΔW, Δb, t)`
+        Called where something lies below, to set `site.dh`; plain backprop unless overridden.
+    `begin(f, state)`
+        Before the sweep: draws samples from the method's stream, so that no rule draws.
+    `finish(f, state, Δ) → Δ`
+        After it: momentum, rescaling. A method that changes Δ here says `final_at_layer = False`.
+
+    Parameters without a site move by −rest_lr·∇, rest_lr = lr unless set.
+    """
+
+    final_at_layer = True
+    adds_shared_sites = False  # whether the rule of several layers with one window is the sum of their rules
+
+    def rule(self, site: Site, memory: Memory, t: int) -> tuple[Any, Any]:
+        raise TypeError(f"{type(self).__name__} has no rule(site, memory, t)")
+
+    def send(self, site: Site, dW: Any, db: Any, t: int) -> None:
+        """Plain backprop: the site sends da @ W."""
+
+    def begin(self, f: Objective, state: dict[str, Any]) -> None:
+        """Nothing to prepare."""
+
+    def finish(self, f: Objective, state: dict[str, Any], delta: Any) -> Any:
+        return delta
+
+    def update(self, f, state):
+        t = state["t"]
+        self.begin(f, state)
+        sweep = f.sweep()
+        for site in sweep:
+            if site.shared and not self.adds_shared_sites:
+                raise ValueError(f"{type(self).__name__} cannot step layer {site.name!r}: two layers share its window")
+            dW, db = self.rule(site, Memory(state, site.name), t)
+            site.write(dW, db)
+            if site.below:
+                self.send(site, dW, db, t)
+        delta = sweep.delta
+        if sweep.graph.siteless:
+            self._step_rest(f, sweep, delta)
+        return self.finish(f, state, delta)
+
+    def _step_rest(self, f: Objective, sweep: Sweep, delta: Any) -> None:
+        rate = self.lr if self.rest_lr is None else self.rest_lr
+        delta -= rate * sweep.rest
+        if f.l2:
+            windows = f.params.windows(delta)
+            for name in sweep.graph.siteless:
+                if name.endswith(".W"):
+                    windows[name][...] -= (rate * f.l2) * f.params[name]
+
+    def stale(self, memory: Memory, key: str, t: int, compute: Callable[[], Any]) -> Any:
+        """memory[key], computed anew when t is a multiple of `self.every`."""
+        if t % self.every == 0 or key not in memory:
+            memory[key] = compute()
+        return memory[key]
+
+
+def check_rates(method: Any) -> None:
+    """Refuse a rate that is not positive."""
+    check_setting(method, "lr", 0, open_low=True)
+    if method.rest_lr is not None:
+        check_setting(method, "rest_lr", 0)
+
+
+def decayed_mean(site: Site, h: Any) -> Any:
+    """mean[da hᵀ] + c W, the gradient in W with L2, for rules that then transform it."""
+    dW = ops.product((site.da * (1.0 / site.objective.n)).T, h)
+    if site.objective.l2:
+        dW += site.objective.l2 * site.W
+    return dW
+
+
+@dataclass
+class Gradient(Layerwise):
+    """ΔW = −λ dW, Δb = −λ db: gradient descent as a layer rule, the rule inside a plain `UBP()` [T-alg 2].
+
+    Parameters
+    ----------
+    lr : float
+        λ.
+    rest_lr : float, optional
+        Rate of the parameters without a site; lr unless set.
+    """
+
+    lr: float = 0.1
+    rest_lr: float | None = None
+    adds_shared_sites = True
+
+    def __post_init__(self):
+        check_rates(self)
+
+    def rule(self, site, memory, t):
+        dW, db = site.gradient(-self.lr)
+        if site.objective.l2 and not site.shared:
+            dW -= (self.lr * site.objective.l2) * site.W
+        return dW, db
+
+
+@dataclass
+class Centred(Gradient):
+    """Centred gradient descent: ΔW = −λ mean[da (h − h̄)ᵀ], Δb = −λ mean da [T-alg 3, T-6.3.1].
+
+    h̄ is the mean of the layer's input over the batch.
+    """
+
+    adds_shared_sites = False
+
+    def rule(self, site, memory, t):
+        dW, db = site.gradient(-self.lr, h=site.h - site.h.mean(0))
+        if site.objective.l2:
+            dW -= (self.lr * site.objective.l2) * site.W
+        return dW, db
+
+
+def largest_square(da: Any, floor: float) -> Any:
+    """max da² over the batch and the units, not under `floor`: a 0-d array on da's device."""
+    module = backend.xp(da)
+    top = module.maximum(da.max(), -da.min())
+    return module.maximum(top * top, floor)
