@@ -1,8 +1,9 @@
 """minigrad: automatic differentiation from scratch, with a backward pass that you can edit."""
 
 from . import backend, losses, nn, ops
+from .checking import CheckFailed, check
 from .objective import Objective
-from .ops import *  # noqa: F403
+from .ops import *
 from .params import Params
 from .tensor import Tensor, debug, elementwise, linear, multilinear, primitive, track
 from .transforms import ggnvp, grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp

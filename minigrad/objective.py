@@ -130,7 +130,7 @@ class Objective:
             self._check_batch(x, y)
             self.n = len(x)
         else:
-            raise TypeError("an Objective is made as Objective(net, loss, params, x, y) or Objective(fn, params, *args)")
+            raise TypeError("an Objective takes (net, loss, params, x, y) for a network, or (fn, params, *args)")
         if not l2 >= 0:
             raise ValueError(f"l2 must not be negative, not {l2}")
         self._version = self.params.version
@@ -140,9 +140,11 @@ class Objective:
             raise ValueError(f"x must be an array with one row for each example, not {type(x).__name__}")
         theta = self.params.vector
         if backend.xp(x) is not backend.xp(theta):
-            raise ValueError(f"x is on {backend.device_of(x)}, but the parameters are on {self.params.device}; move one")
+            places = f"x is on {backend.device_of(x)}, but the parameters are on {self.params.device}"
+            raise ValueError(f"{places}; upload with backend.asarray(x, {self.params.device!r})")
         if x.dtype.kind == "f" and x.dtype != theta.dtype:
-            raise ValueError(f"x is {x.dtype}, but the parameters are {theta.dtype}; convert with x.astype({str(theta.dtype)!r})")
+            kinds = f"x is {x.dtype}, but the parameters are {theta.dtype}"
+            raise ValueError(f"{kinds}; convert with x.astype({str(theta.dtype)!r})")
         if len(x) != len(y):
             raise ValueError(f"x has {len(x)} examples, but y has {len(y)}")
         if not len(x):

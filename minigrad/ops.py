@@ -35,6 +35,16 @@ from .tensor import (
     sum_to,
 )
 
+__all__ = """
+abs absolute add broadcast_to clip concatenate cos dense divide
+einsum exp expand_dims expm1 getitem leaky_relu log log1p log_softmax
+logsumexp matmul max maximum mean min minimum multiply negative
+norm one_hot outer pad power prod relu reshape sigmoid
+sigmoid_cross_entropy sign sin sliding_windows softmax softmax_cross_entropy softplus solve split
+sqrt square squared_error squeeze stack subtract sum swapaxes tanh
+transpose where
+""".split()
+
 # ------------------------------------------------------------------------------------------------- arithmetic
 
 subtract = elementwise(backend.binary("subtract"), 1.0, -1.0)
@@ -783,7 +793,7 @@ def _canonical_index(x, index):
     """Make an index complete over the axes of x, its arrays side by side, so that it can follow a lead."""
     entries = list(index) if isinstance(index, tuple) else [index]
     entries = _masks_to_integers(x, entries)
-    entries = [_on_device(e, x) if isinstance(e, (list, np.ndarray, np.generic)) or hasattr(e, "get") else e for e in entries]
+    entries = [_on_device(e, x) if isinstance(e, list) or hasattr(e, "ndim") else e for e in entries]
     given = builtins.sum(e is not None and e is not Ellipsis for e in entries)
     if given > x.ndim:
         raise IndexError(f"{given} indices for an array of shape {tuple(x.shape)}")
@@ -804,17 +814,19 @@ def _canonical_index(x, index):
 
 
 def _masks_to_integers(x, entries):
+    """Replace every mask by the integer arrays of where it holds."""
     found = []
     axis = 0
     for e in entries:
         e = np.asarray(e) if isinstance(e, list) else e
-        if getattr(e, "dtype", None) == bool:
-            if e.shape != tuple(x.shape[axis : axis + e.ndim]) and Ellipsis not in [f for f in entries if f is Ellipsis]:
-                raise IndexError(f"a mask of shape {e.shape} does not fit an array of shape {tuple(x.shape)}")
-            found.extend(e.nonzero())
-        else:
+        if getattr(e, "dtype", None) != np.dtype(bool):
             found.append(e)
-        axis += getattr(e, "ndim", 0) if getattr(e, "dtype", None) == bool else e is not None
+            axis += e is not None
+            continue
+        if not any(f is Ellipsis for f in entries) and tuple(e.shape) != tuple(x.shape[axis : axis + e.ndim]):
+            raise IndexError(f"a mask of shape {tuple(e.shape)} does not fit an array of shape {tuple(x.shape)}")
+        found.extend(e.nonzero())
+        axis += e.ndim
     return found
 
 

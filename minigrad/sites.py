@@ -200,7 +200,7 @@ class Sweep:
             site = Site(self, node, name, da)
             yield site
             if self._version != f.params.version:
-                raise RuntimeError(f"the parameters moved in the middle of a sweep, at site {name!r}; move them after it")
+                raise RuntimeError(f"the parameters moved during a sweep, at site {name!r}; move them after it")
             self.seen.add(name)
             if site.below:
                 accumulate(cotangents, node.args[0].seq, ops.product(site.da, site.W) if site.dh is None else site.dh)
