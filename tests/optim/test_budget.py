@@ -1,0 +1,71 @@
+"""What one step of the autoencoder costs on a device: launches, library calls, waits and copies.
+
+Counted by the CPU device's runtime, so this file runs there only. Launches are written down and may not grow.
+"""
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+import optim
+from minigrad import backend, losses, nn
+
+device_stats = pytest.importorskip("device_stats", reason="counters exist on the CPU device only")
+
+AE = [784, 1000, 500, 250, 30, 250, 500, 1000, 784]
+STEPS = [  # method, launches, library calls, host-to-device copies
+    (optim.SGD(0.01), 65, 31, 0),
+    (optim.Momentum(0.01), 67, 31, 0),
+    (optim.Adam(), 76, 31, 0),
+    (optim.Centred(0.01), 88, 31, 0),
+    (optim.ACP(0.01), 160, 47, 0),
+    (optim.UBP(optim.Gradient(0.01), mode="gn"), 200, 87, 0),
+    (optim.UBP(optim.Gradient(0.01), mode="hessian"), 382, 94, 0),
+    (optim.UBP(optim.Gradient(0.01), mode="mc"), 122, 45, 1),  # the sampled targets
+    (optim.UBP(optim.Gradient(0.01), mode="none"), 100, 38, 0),
+    (optim.UBP(optim.ACP(0.01)), 288, 103, 0),
+]
+
+
+@pytest.fixture(scope="module")
+def autoencoder():
+    net = nn.mlp(AE, hidden="sigmoid", linear=(3,), output="sigmoid")
+    x = backend.asarray(np.random.default_rng(0).random((20, 784), dtype=np.float32), "cuda")
+    return net, net.init(rng=0, device="cuda"), x
+
+
+def counts(method, net, params, x):
+    """Counters of the second step: the first refreshes inverses and compiles kernels."""
+    state = method.init(params)
+    found = []
+    for _ in range(2):
+        device_stats.reset()
+        method.step(mg.Objective(net, losses.squared_error, params, x, x), state)
+        found.append(device_stats.read())
+    return found
+
+
+@pytest.mark.parametrize("method, launches, calls, uploads", STEPS, ids=lambda v: repr(v) if hasattr(v, "step") else "")
+def test_a_step_waits_for_nothing(autoencoder, method, launches, calls, uploads):
+    step = counts(method, *autoencoder)[1]
+    assert (step["syncs"], step["d2h"], step["h2d"]) == (0, 0, uploads)
+    assert step["launches"] <= launches and step["blas"] <= calls
+
+
+def test_a_refresh_waits_once_a_layer(autoencoder):
+    first = counts(optim.ACP(0.01), *autoencoder)[0]
+    assert (first["syncs"], first["d2h"], first["h2d"]) == (8, 8, 0)  # its guarded factorisations
+
+
+def test_a_planted_wait_is_seen(autoencoder):
+    class Curious(optim.SGD):
+        def update(self, f, state):
+            float(f.value)
+            return super().update(f, state)
+
+    class Careless(optim.SGD):
+        def update(self, f, state):
+            return super().update(f, state) + backend.asarray(np.zeros(f.params.size, "float32"), "cuda")
+
+    assert counts(Curious(0.01), *autoencoder)[1]["syncs"] == 1
+    assert counts(Careless(0.01), *autoencoder)[1]["h2d"] == 1
