@@ -1,7 +1,9 @@
 """minigrad: automatic differentiation from scratch, with a backward pass that you can edit."""
 
-from . import backend, losses, nn, ops
+from . import backend, data, losses, nn, ops
 from .checking import CheckFailed, check
+from .drawing import Drawing, draw
+from .io import LoadError, load, save
 from .objective import Objective
 from .ops import *
 from .params import Params

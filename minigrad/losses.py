@@ -153,10 +153,15 @@ class SquaredError(Loss):
 class _SoftmaxView(View):
     def __init__(self, loss, z, y):
         super().__init__(loss, z, y)
-        self.p = ops.softmax(z)
+        self.top = backend.row_max(z)
+        e = ops.exp(z - self.top)
+        self.total = backend.row_sum(e)
+        e /= self.total
+        self.p = e
 
     def value(self):
-        return ops.softmax_ce(self.z, self.y)
+        lse = self.top + backend.xp(self.z).log(self.total)
+        return lse[:, 0] - backend.row_dot(self.y, self.z)
 
     def _slope(self):
         return ops.subtract(self.p, self.y)

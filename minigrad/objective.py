@@ -48,37 +48,45 @@ class Graph:
         {seq of a dense node: NAME} where its weights are the windows NAME.W, NAME.b.
     """
 
-    __slots__ = ("out", "leaves", "order", "reach", "inner", "sites", "siteless", "above")
+    __slots__ = ("out", "leaves", "order", "reach", "inner", "sites", "complete", "above")
 
     def __init__(self, out: Tensor, tracked: Tracked):
         self.out = out
         self.leaves = tracked.leaves
         self.order, self.reach = between(out, tracked.leaves.values())
-        owners = {leaf.seq: name for name, leaf in tracked.leaves.items()}
-        self.inner = self.reach - owners.keys()
+        self.inner = self.reach - tracked.names.keys()
         self.sites: dict[int, str] = {}
-        held: set[str] = set()
+        self.above: dict[int, tuple] = {}
+        held = set()
         for node in self.order:
             if node.op is ops.affine:
-                windows = [owners.get(getattr(a, "seq", None)) for a in node.args[1:]]
-                name = _site_name(windows, node.args[2] is None)
+                name = _site_name(node, tracked.names)
                 if name is not None:
                     self.sites[node.seq] = name
-                    held.update(w for w in windows if w)
-        self.siteless = [name for name in tracked.leaves if name not in held]
-        self.above: dict[int, tuple] = {}
+                    held.update(a.seq for a in node.args[1:] if a is not None)
+        self.complete = len(held) == len(self.leaves)
+
+    @property
+    def siteless(self) -> list[str]:
+        """Names of the parameters that belong to no site."""
+        if self.complete:
+            return []
+        held = set(self.sites.values())
+        return [n for n in self.leaves if n.rpartition(".")[0] not in held or not n.endswith((".W", ".b"))]
 
     def tangents(self, windows: Windows) -> dict[int, Any]:
         """{seq: window} of the parameters that the output depends on."""
         return {leaf.seq: windows[name] for name, leaf in self.leaves.items()}
 
 
-def _site_name(windows: list[str | None], no_bias: bool) -> str | None:
-    weights, bias = windows
-    if weights is None or not weights.endswith(".W"):
+def _site_name(node: Tensor, names: dict[int, str]) -> str | None:
+    """NAME where a dense node's weights are the windows NAME.W and NAME.b (or no bias)."""
+    _, w, b = node.args
+    window = names.get(w.seq) if type(w) is Tensor else None
+    if window is None or not window.endswith(".W"):
         return None
-    name = weights[:-2]
-    return name if no_bias or bias == name + ".b" else None
+    name = window[:-2]
+    return name if b is None or (type(b) is Tensor and names.get(b.seq) == name + ".b") else None
 
 
 class Objective:
@@ -240,8 +248,9 @@ class Objective:
         graph = self.graph()
         self.cost.backwards += 1
         out = backend.empty_like(self.params.vector)
-        self._pull(graph, self._top_gradient(scale), self.params.windows(out))
-        self._decay(self.params, scale, self.params.windows(out))
+        into = self.params.windows(out)
+        self._pull(graph, self._top_gradient(scale), into)
+        self._decay(self.params, scale, into)
         return out
 
     def _top_gradient(self, scale: Any) -> Any:
@@ -252,25 +261,29 @@ class Objective:
 
     def _pull(self, graph: Graph, signal: Any, into: Windows) -> None:
         """Write Jᵀ signal into windows: backprop, with every dense layer's product going straight to its place."""
+        sites, reach, inner, windows = graph.sites, graph.reach, graph.inner, into.all()
         cotangents = {graph.out.seq: signal}
         written: set[str] = set()
         for node in reversed(graph.order):
-            g = cotangents.pop(node.seq, None)
+            seq = node.seq
+            g = cotangents.pop(seq, None)
             if g is None:
                 continue
-            name = graph.sites.get(node.seq)
+            name = sites.get(seq)
             if name is None:
-                send(node, g, graph.reach, cotangents)
+                send(node, g, reach, cotangents)
                 continue
             h, w, b = node.args
-            layer_gradient(g, raw(h), into[name + ".W"], None if b is None else into[name + ".b"], name in written)
+            layer_gradient(g, raw(h), windows[name + ".W"], None if b is None else windows[name + ".b"], name in written)
             written.add(name)
-            if type(h) is Tensor and h.seq in graph.inner:
-                accumulate(cotangents, h.seq, ops.product(g, w.value))
+            if type(h) is Tensor and h.seq in inner:
+                accumulate(cotangents, h.seq, backend.matmul(g, w.value))
         self._collect(graph, cotangents, written, into)
 
     def _collect(self, graph: Graph, cotangents: dict, written: set[str], into: Windows) -> None:
         """Bring the cotangents of the parameters themselves to their windows; zero what nothing reached."""
+        if graph.complete and not cotangents and len(written) == len(graph.sites):
+            return  # the layers wrote every window
         for name, leaf in graph.leaves.items():
             found = cotangents.get(leaf.seq)
             if name.rpartition(".")[0] in written and name.endswith((".W", ".b")):

@@ -61,6 +61,8 @@ def _power_base(z, x, p):
 
 
 def _power_exponent(z, x, p):
+    if isinstance(x, (int, float)):
+        return z * math.log(x) if x > 0 else 0.0
     return z * log(where(raw(x) > 0, x, 1.0))
 
 
@@ -443,7 +445,15 @@ def _einsum_transpose(i, g, *arrays, spec):
             like = raw(arrays[i])
             terms.append(letter)
             others.append(xp(like).ones(like.shape[own.index(letter)], like.dtype))
-    return contract(g, *others, spec=f"{','.join([out, *terms])}->{own}")
+    c = contract(g, *others, spec=f"{','.join([out, *terms])}->{own}")
+    shape = arrays[i].shape
+    stretched = _einsum_lead(arrays, left) + shape[len(shape) - len(own) :]
+    return c if stretched == shape else sum_to(c, old=stretched, new=shape)
+
+
+def _einsum_lead(arrays, left):
+    """The axes in front of the named ones: a node recorded under a lead has them, its other operands may not."""
+    return np.broadcast_shapes(*(a.shape[: a.ndim - len(t)] for a, t in zip(arrays, left.split(","))))
 
 
 contract = multilinear(_einsum_forward, _einsum_transpose, name="einsum")
@@ -461,7 +471,10 @@ def _solve(a, b):
 
 def _solve_vjp(i, g, x, a, b):
     c = solution(mT(a), g)
-    return c if i == 1 else negative(product(c, mT(x)))
+    own = b if i == 1 else a
+    c = c if i == 1 else negative(product(c, mT(x)))
+    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2]) + own.shape[-2:]
+    return c if batch == own.shape else sum_to(c, old=batch, new=own.shape)
 
 
 def _solve_jvp(tangents, x, a, b):
@@ -596,6 +609,13 @@ def _axes(x, axis):
     return tuple(found)
 
 
+def _one_axis(x, axis):
+    """One axis, counted from the end."""
+    if not isinstance(axis, (int, np.integer)):
+        raise ValueError(f"one axis is needed here, not {axis}")
+    return _axes(x, axis)[0]
+
+
 def _no_axis(axis, x):
     raise ValueError(f"axis {axis} does not exist in an array of shape {x.shape}")
 
@@ -631,8 +651,9 @@ def transpose(x, axes=None):
 def swapaxes(x, first, second):
     """x with two axes exchanged."""
     x = _array(x)
-    order = list(range(x.ndim))
-    order[first], order[second] = order[second], order[first]
+    (first,), (second,) = _axes(x, first), _axes(x, second)
+    order = list(range(-x.ndim, 0))
+    order[first], order[second] = second, first
     return transpose(x, order)
 
 
@@ -640,7 +661,7 @@ def broadcast_to(x, shape):
     """x stretched to a shape by NumPy's rules."""
     x = _array(x)
     shape = tuple(shape)
-    if np.broadcast_shapes(x.shape, shape) != shape:
+    if x.ndim > len(shape) or any(n not in (1, m) for n, m in zip(x.shape[::-1], shape[::-1])):
         raise ValueError(f"shape {x.shape} cannot be broadcast to {shape}")
     return stretch(x, old=tuple(x.shape), new=shape)
 
@@ -648,6 +669,8 @@ def broadcast_to(x, shape):
 def expand_dims(x, axis):
     """x with an axis of length 1 put in at `axis`."""
     x = _array(x)
+    if not -x.ndim - 1 <= axis <= x.ndim:
+        raise ValueError(f"expand_dims: axis {axis} does not exist in an array with one axis more than {tuple(x.shape)}")
     at = axis % (x.ndim + 1)
     return refold(x, old=tuple(x.shape), new=(*x.shape[:at], 1, *x.shape[at:]))
 
@@ -671,7 +694,10 @@ def mean(x, axis=None, keepdims=False):
     """Mean over axes (all unless given)."""
     x = _array(x)
     axes = _axes(x, axis)
-    return total(x, axes=axes, keepdims=keepdims) * (1.0 / math.prod(x.shape[k] for k in axes))
+    count = math.prod(x.shape[k] for k in axes)
+    if not count:
+        raise ValueError(f"mean: nothing to take the mean of along axis {axis} of shape {tuple(x.shape)}")
+    return total(x, axes=axes, keepdims=keepdims) * (1.0 / count)
 
 
 def _reduced(kept, x, axes, keepdims):
@@ -715,18 +741,20 @@ def prod(x, axis=None, keepdims=False):
 def logsumexp(x, axis=-1, keepdims=False):
     """log Σ exp along one axis."""
     x = _array(x)
-    axes = _axes(x, axis)
-    return _reduced(log_total(x, axis=axes[0]), x, axes, keepdims)
+    axis = _one_axis(x, axis)
+    return _reduced(log_total(x, axis=axis), x, (axis,), keepdims)
 
 
 def softmax(x, axis=-1):
     """exp(x) / Σ exp(x) along one axis."""
-    return normalised(x, axis=_axes(x, axis)[0])
+    x = _array(x)
+    return normalised(x, axis=_one_axis(x, axis))
 
 
 def log_softmax(x, axis=-1):
     """x − logsumexp(x) along one axis."""
-    return x - log_total(x, axis=_axes(x, axis)[0])
+    x = _array(x)
+    return x - log_total(x, axis=_one_axis(x, axis))
 
 
 def norm(x, axis=None, keepdims=False):
@@ -748,9 +776,10 @@ def clip(x, low, high):
 
 def where(condition, a, b):
     """a where the condition holds, b elsewhere; the condition is not differentiated."""
-    condition = raw(condition)
+    condition = raw(_array(condition))
     known = next((raw(v) for v in (a, b) if hasattr(v, "shape")), condition)
     module = xp(known)
+    condition = condition if condition.shape else module.asarray(condition)
     dtype = known.dtype if known is not condition else None
     a, b = (v if hasattr(v, "shape") else module.asarray(v, dtype=dtype) for v in (a, b))
     shape = np.broadcast_shapes(condition.shape, a.shape, b.shape)
@@ -761,7 +790,9 @@ def where(condition, a, b):
 def concatenate(arrays, axis=0):
     """Join arrays along an axis."""
     arrays = [_array(a) for a in arrays]
-    return joined(*arrays, axis=_axes(arrays[0], axis)[0])
+    if not arrays:
+        raise ValueError("concatenate and stack need at least one array")
+    return joined(*arrays, axis=_one_axis(arrays[0], axis))
 
 
 def stack(arrays, axis=0):
@@ -772,7 +803,7 @@ def stack(arrays, axis=0):
 def split(x, parts, axis=0):
     """Cut x along an axis into equal parts (an integer), or at the given positions."""
     x = _array(x)
-    at = _axes(x, axis)[0]
+    at = _one_axis(x, axis)
     size = x.shape[at]
     if isinstance(parts, (int, np.integer)):
         if size % parts:
@@ -793,7 +824,7 @@ def _canonical_index(x, index):
     """Make an index complete over the axes of x, its arrays side by side, so that it can follow a lead."""
     entries = list(index) if isinstance(index, tuple) else [index]
     entries = _masks_to_integers(x, entries)
-    entries = [_on_device(e, x) if isinstance(e, list) or hasattr(e, "ndim") else e for e in entries]
+    entries = [_on_device(e, x) if hasattr(e, "ndim") else e for e in entries]
     given = builtins.sum(e is not None and e is not Ellipsis for e in entries)
     if given > x.ndim:
         raise IndexError(f"{given} indices for an array of shape {tuple(x.shape)}")
@@ -815,26 +846,35 @@ def _canonical_index(x, index):
 
 def _masks_to_integers(x, entries):
     """Replace every mask by the integer arrays of where it holds."""
+    entries = [_index_array(e) if isinstance(e, list) else e for e in entries]
+    masks = [getattr(e, "dtype", None) == np.dtype(bool) for e in entries]
+    taken = [e.ndim if m else int(e is not None and e is not Ellipsis) for e, m in zip(entries, masks)]
     found = []
-    axis = 0
-    for e in entries:
-        e = np.asarray(e) if isinstance(e, list) else e
-        if getattr(e, "dtype", None) != np.dtype(bool):
+    for k, e in enumerate(entries):
+        if not masks[k]:
+            if e is True or e is False:
+                raise IndexError("True and False are no indices; None makes a new axis")
             found.append(e)
-            axis += e is not None
             continue
-        if not any(f is Ellipsis for f in entries) and tuple(e.shape) != tuple(x.shape[axis : axis + e.ndim]):
+        before = any(f is Ellipsis for f in entries[:k])
+        axis = x.ndim - builtins.sum(taken[k:]) if before else builtins.sum(taken[:k])
+        if not e.ndim or tuple(e.shape) != tuple(x.shape[axis : axis + e.ndim]):
             raise IndexError(f"a mask of shape {tuple(e.shape)} does not fit an array of shape {tuple(x.shape)}")
         found.extend(e.nonzero())
-        axis += e.ndim
     return found
+
+
+def _index_array(entries):
+    """A list of indices as an array; an empty one chooses nothing."""
+    index = np.asarray(entries)
+    return index if index.size else index.astype(int)
 
 
 def _on_device(index, x):
     """An index array where x lives: uploaded once, here, and never again by a rule."""
     if isinstance(index, np.generic) or getattr(index, "ndim", 1) == 0:
-        return int(index)
-    return backend.like(np.asarray(index) if isinstance(index, list) else index, raw(x))
+        return operator.index(index.item())  # a fraction is refused, not cut off
+    return backend.like(index, raw(x))
 
 
 def pad(x, widths):
@@ -901,7 +941,10 @@ def einsum(spec, *arrays):
 
 def outer(a, b):
     """The outer product of two vectors."""
-    return multiply(reshape(a, (-1, 1)) if a.size else reshape(a, (0, 1)), reshape(b, (1, b.shape[0])))
+    a, b = _array(a), _array(b)
+    if a.ndim != 1 or b.ndim != 1:
+        raise ValueError(f"outer takes two vectors, not shapes {tuple(a.shape)} and {tuple(b.shape)}")
+    return multiply(expand_dims(a, 1), expand_dims(b, 0))
 
 
 def solve(a, b):
@@ -909,7 +952,15 @@ def solve(a, b):
     a, b = _array(a), _array(b)
     if a.ndim < 2 or a.shape[-1] != a.shape[-2] or b.shape[0 if b.ndim == 1 else -2] != a.shape[-1]:
         raise ValueError(f"solve: shapes {tuple(a.shape)} and {tuple(b.shape)} do not fit")
-    return squeeze(solution(a, expand_dims(b, 1)), -1) if b.ndim == 1 else solution(a, b)
+    if b.ndim == 1:
+        return squeeze(solve(a, expand_dims(b, 1)), -1)
+    if a.ndim == 2 and b.ndim > 2:  # one factorisation: the columns of the whole batch side by side
+        n, batch, k = b.shape[-2], b.shape[:-2], b.shape[-1]
+        columns = reshape(transpose(b, (-2, *range(len(batch)), -1)), (n, math.prod(batch) * k))
+        x = reshape(solution(a, columns), (n, *batch, k))
+        return transpose(x, (*range(1, b.ndim - 1), 0, -1))
+    rank = builtins.max(a.ndim, b.ndim)
+    return solution(align(a, tuple(a.shape), rank), align(b, tuple(b.shape), rank))
 
 
 def dense(h, w, b=None):
@@ -933,8 +984,17 @@ def dense(h, w, b=None):
 
 def softmax_cross_entropy(z, y):
     """−log softmax(z)[y] per example; y holds class numbers (N,), or rows that sum to 1 (N, C)."""
-    y = raw(y) if y.ndim == z.ndim - 1 else y
-    return softmax_ce(z, one_hot(y, z.shape[-1], raw(z)) if y.ndim == z.ndim - 1 else y)
+    if y.ndim == z.ndim - 1:
+        _paired("softmax_cross_entropy", z.shape[:-1], y.shape)
+        return softmax_ce(z, one_hot(raw(y), z.shape[-1], raw(z)))
+    _paired("softmax_cross_entropy", z.shape, y.shape)
+    return softmax_ce(z, y)
+
+
+def _paired(name, outputs, targets):
+    """Refuse targets that NumPy would stretch: (N,) against (N, 1) would compare every example with every other."""
+    if tuple(outputs) != tuple(targets):
+        raise ValueError(f"{name} needs targets of shape {tuple(outputs)}, not {tuple(targets)}")
 
 
 def one_hot(y, classes, reference):
@@ -955,11 +1015,13 @@ def one_hot(y, classes, reference):
 
 def sigmoid_cross_entropy(z, y):
     """Σ softplus(z) − y z per example, over the outputs; y (N, C) in [0, 1]."""
+    _paired("sigmoid_cross_entropy", z.shape, y.shape)
     return sigmoid_ce(z, y)
 
 
 def squared_error(z, y):
     """‖z − y‖² per example, without a ½."""
+    _paired("squared_error", z.shape, y.shape)
     return squares(z, y)
 
 

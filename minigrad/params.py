@@ -38,6 +38,15 @@ class Windows(Mapping):
             view = self._views[name] = self.flat[start:stop].reshape(shape)
         return view
 
+    def all(self) -> dict[str, Any]:
+        """Every window by its name."""
+        views, flat = self._views, self.flat
+        if len(views) < len(self.layout):
+            for name, (start, stop, shape) in self.layout.items():
+                if name not in views:
+                    views[name] = flat[start:stop].reshape(shape)
+        return views
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.layout)
 
@@ -169,10 +178,11 @@ class Params(Windows):
 class Tracked(Mapping):
     """Windows as leaf Tensors; reads like Params."""
 
-    __slots__ = ("leaves", "buffers")
+    __slots__ = ("leaves", "names", "buffers")
 
     def __init__(self, params: Params):
-        self.leaves = {name: Tensor(params[name]) for name in params}
+        self.leaves = {name: Tensor(window) for name, window in params.all().items()}
+        self.names = {leaf.seq: name for name, leaf in self.leaves.items()}
         self.buffers = params.buffers
 
     def __getitem__(self, name: str) -> Tensor:

@@ -241,7 +241,7 @@ class Elementwise(Primitive):
                 return None
             c = g if p == 1.0 else multiply(g, p)
         else:
-            c = multiply(g, p)
+            c = multiply(g, p) if node is None else multiply.forward(g, p)
         old, new = ans.shape, args[i].shape
         return c if old == new else sum_to(c, old=old, new=new)
 

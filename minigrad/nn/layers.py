@@ -242,7 +242,9 @@ class Residual(Layer):
         return h + self.children[0](params, h, train)
 
 
-def mlp(sizes: Sequence[int], hidden: str = "tanh", linear: Sequence[int] = (), output: str | None = None) -> Sequential:
+def mlp(
+    sizes: Sequence[int], hidden: str = "tanh", linear: Sequence[int] = (), output: str | None = None
+) -> Sequential:
     """A multilayer perceptron.
 
     Parameters
