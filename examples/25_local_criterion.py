@@ -1,0 +1,87 @@
+"""From the local criterion to ACP and the centred gradient [T-6.1, T-alg 3, T-alg 4].
+
+Every layer is asked to move its pre-activations against their gradient: minimise ‖ΔW h + Δb + λ ∂ℓ/∂a‖² + ε ‖ΔW‖²
+over the batch. The answer is a ridge regression, ACP. With much damping its ΔW turns into the centred gradient; with
+little it whitens the layer's input, and the loss falls faster for the same number of steps.
+"""
+
+# %%
+from pathlib import Path
+
+import click
+import numpy as np
+from matplotlib.figure import Figure
+
+import minigrad as mg
+import optim
+from minigrad import losses, nn
+
+data = mg.data.digits8()
+x, y = data.train
+net = nn.mlp([64, 40, 40, 10], hidden="sigmoid")
+
+
+def cosine(a, b):
+    return float((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()))
+
+
+# %% One layer, many dampings: ACP between whitening and centring
+def against_damping(dampings):
+    """Cosine of ACP's ΔW to the centred and to the plain gradient, layer 1 at the start of training."""
+    params = net.init(rng=0, dtype="float64")
+    f = mg.Objective(net, losses.softmax_cross_entropy, params, x[:1000].astype("float64"), y[:1000])
+    one = lambda method: params.windows(method.update(f, method.init(params)))["1.W"].copy()  # noqa: E731
+    centred, plain = one(optim.Centred(1.0)), one(optim.Gradient(1.0))
+    steps = [one(optim.ACP(1.0, eps, alpha=1.0)) for eps in dampings]
+    return [cosine(s, centred) for s in steps], [cosine(s, plain) for s in steps]
+
+
+# %% The same number of steps for each rule, every rate the best of a few
+def train(make, rates, steps):
+    """Loss curve of the rate with the lowest last loss."""
+    curves = []
+    for lr in rates:
+        params = net.init(rng=0)
+        method = make(lr)
+        state = method.init(params)
+        batches = mg.data.batches(x, y, 200, rng=0)
+        losses_seen = []
+        for t in range(steps):
+            f = mg.Objective(net, losses.softmax_cross_entropy, params, *batches.at(t))
+            losses_seen.append(float(method.step(f, state).loss))
+        curves.append((np.mean(losses_seen[-10:]), lr, losses_seen))
+    return min(curves, key=lambda c: c[0] if np.isfinite(c[0]) else np.inf)
+
+
+RULES = {
+    "plain gradient": (optim.Gradient, [0.3, 1.0, 3.0, 10.0], "#777777"),
+    "centred gradient": (optim.Centred, [0.3, 1.0, 3.0, 10.0], "#c9a227"),
+    "ACP, α = 1, ε = 0.03": (lambda lr: optim.ACP(lr, 0.03, alpha=1.0, every=20), [0.3, 1.0, 3.0, 10.0], "#1b7f79"),
+}
+
+
+@click.command(help=__doc__)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("."), help="Folder for the picture.")
+@click.option("--quick", is_flag=True, help="Fewer steps.")
+def main(out, quick):
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    dampings = np.logspace(-4, 3, 8 if quick else 29)
+    centred, plain = against_damping(dampings)
+    left.semilogx(dampings, centred, color="#c9a227", lw=2, label="to the centred gradient")
+    left.semilogx(dampings, plain, color="#777777", lw=2, label="to the plain gradient")
+    left.set(xlabel="damping ε", ylabel="cosine of ACP's ΔW (layer 1)", title="ACP → centred gradient", ylim=(0, 1.05))
+    left.legend(frameon=False)
+    for name, (make, rates, colour) in RULES.items():
+        last, lr, curve = train(make, rates, 30 if quick else 300)
+        right.semilogy(np.convolve(curve, np.ones(9) / 9, "valid"), color=colour, lw=2, label=f"{name}  (λ = {lr:g})")
+    right.set(xlabel="updates, batch 200", ylabel="training loss", title="8×8 digits, 64-40-40-10 sigmoid")
+    right.legend(frameon=False)
+    for panel in (left, right):
+        panel.grid(alpha=0.3)
+    out.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out / "25_local_criterion.png", dpi=150, metadata={"Software": None})
+
+
+if __name__ == "__main__":
+    main()
