@@ -67,9 +67,9 @@ class View:
             raise ValueError(f"root(kind={kind!r}): the kinds are {', '.join(ROOTS)}")
         return self._root(kind)
 
-    def sample(self, rng: np.random.Generator) -> Any:
-        """One draw of s (N, C) with E[s sᵀ] = H_z."""
-        raise TypeError(f"{self.loss!r} has no sampler")
+    def sample(self, rng: Any) -> Any:
+        """One draw of s (N, C) with E[s sᵀ] = H_z; `rng` is whatever `numpy.random.default_rng` accepts."""
+        return self._sample(np.random.default_rng(rng))
 
     def _draw(self, numbers: np.ndarray) -> Any:
         """Host random numbers with the dtype of z, on its device."""
@@ -139,7 +139,7 @@ class _SquaredErrorView(View):
         eye = module.eye(c, dtype=self.z.dtype) * math.sqrt(2.0)
         return module.broadcast_to(eye[:, None, :], (c, n, c))
 
-    def sample(self, rng):
+    def _sample(self, rng):
         return self._draw(rng.standard_normal(self.z.shape) * math.sqrt(2.0))
 
 
@@ -176,7 +176,7 @@ class _SoftmaxView(View):
         eye = module.eye(self.z.shape[1], dtype=self.z.dtype)
         return weights.T[:, :, None] * (self.p - eye[:, None, :])
 
-    def sample(self, rng):
+    def _sample(self, rng):
         module = backend.xp(self.z)
         noisy = self.z + self._draw(rng.gumbel(size=self.z.shape))  # its argmax is a draw from p
         drawn = noisy.argmax(-1)[:, None] == module.arange(self.z.shape[1])
@@ -219,7 +219,7 @@ class _SigmoidView(View):
         squared = p * (1.0 - p) if kind == "fisher" else y * (1.0 - p) ** 2 + (1.0 - y) * p**2
         return self._diagonal(backend.xp(p).sqrt(squared))
 
-    def sample(self, rng):
+    def _sample(self, rng):
         uniform = self._draw(rng.random(self.z.shape))
         return self.p - (uniform < self.p).astype(self.z.dtype)
 
@@ -265,7 +265,7 @@ class _PlainView(View):
     def _root(self, kind):
         raise TypeError(f"loss {self.loss.name!r} is a plain function: it has no square root of its curvature")
 
-    def sample(self, rng):
+    def _sample(self, rng):
         raise TypeError(f"loss {self.loss.name!r} is a plain function: it is not a likelihood to sample from")
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
 from . import backend, ops
 from .losses import View, as_loss
 from .params import Params, Tracked, Windows
@@ -46,9 +48,11 @@ class Graph:
         `reach` without the parameters: where a signal goes that forms no gradient.
     sites : dict
         {seq of a dense node: NAME} where its weights are the windows NAME.W, NAME.b.
+    held : set of str
+        The windows of the sites.
     """
 
-    __slots__ = ("out", "leaves", "order", "reach", "inner", "sites", "complete", "above")
+    __slots__ = ("out", "leaves", "order", "reach", "inner", "sites", "held", "above")
 
     def __init__(self, out: Tensor, tracked: Tracked):
         self.out = out
@@ -57,22 +61,20 @@ class Graph:
         self.inner = self.reach - tracked.names.keys()
         self.sites: dict[int, str] = {}
         self.above: dict[int, tuple] = {}
-        held = set()
+        self.held: set[str] = set()
         for node in self.order:
             if node.op is ops.affine:
                 name = _site_name(node, tracked.names)
                 if name is not None:
                     self.sites[node.seq] = name
-                    held.update(a.seq for a in node.args[1:] if a is not None)
-        self.complete = len(held) == len(self.leaves)
+                    self.held.add(name + ".W")
+                    if node.args[2] is not None:
+                        self.held.add(name + ".b")
 
     @property
     def siteless(self) -> list[str]:
         """Names of the parameters that belong to no site."""
-        if self.complete:
-            return []
-        held = set(self.sites.values())
-        return [n for n in self.leaves if n.rpartition(".")[0] not in held or not n.endswith((".W", ".b"))]
+        return [] if len(self.held) == len(self.leaves) else [name for name in self.leaves if name not in self.held]
 
     def tangents(self, windows: Windows) -> dict[int, Any]:
         """{seq: window} of the parameters that the output depends on."""
@@ -274,7 +276,8 @@ class Objective:
                 send(node, g, reach, cotangents)
                 continue
             h, w, b = node.args
-            layer_gradient(g, raw(h), windows[name + ".W"], None if b is None else windows[name + ".b"], name in written)
+            into_b = None if b is None else windows[name + ".b"]
+            layer_gradient(g, raw(h), windows[name + ".W"], into_b, name in written)
             written.add(name)
             if type(h) is Tensor and h.seq in inner:
                 accumulate(cotangents, h.seq, backend.matmul(g, w.value))
@@ -282,15 +285,14 @@ class Objective:
 
     def _collect(self, graph: Graph, cotangents: dict, written: set[str], into: Windows) -> None:
         """Bring the cotangents of the parameters themselves to their windows; zero what nothing reached."""
-        if graph.complete and not cotangents and len(written) == len(graph.sites):
+        if len(graph.held) == len(graph.leaves) and not cotangents and len(written) == len(graph.sites):
             return  # the layers wrote every window
         for name, leaf in graph.leaves.items():
             found = cotangents.get(leaf.seq)
-            if name.rpartition(".")[0] in written and name.endswith((".W", ".b")):
-                if found is not None:  # used by a dense layer and elsewhere too
-                    into[name][...] += found
-            else:
+            if name not in graph.held or name.rpartition(".")[0] not in written:
                 into[name][...] = 0.0 if found is None else found
+            elif found is not None:  # used by a dense layer and elsewhere too
+                into[name][...] += found
 
     def _decayed(self, windows: Windows) -> list:
         return [windows[name] for name in windows if name.endswith(".W")]
@@ -443,8 +445,8 @@ class Objective:
             raise ValueError("signals of kind 'mc' are sampled: call f.signals('mc', rng=…) once before reading them")
         if samples < 1:
             raise ValueError(f"samples must be at least 1, not {samples}")
-        stream = backend.stream(backend.random_key(rng), "mc") if not hasattr(rng, "standard_normal") else rng
-        drawn = module.stack([view.sample(stream) for _ in range(samples)])
+        generator = np.random.default_rng(rng)
+        drawn = module.stack([view.sample(generator) for _ in range(samples)])
         return drawn if samples == 1 else drawn * samples**-0.5
 
     def plain_cotangents(self) -> dict[int, Any]:

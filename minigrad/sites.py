@@ -208,8 +208,9 @@ class Sweep:
 
     @property
     def delta(self) -> Any:
+        held = self.graph.held
         for name in self.graph.leaves:
-            if name.rpartition(".")[0] not in self.written:
+            if name not in held or name.rpartition(".")[0] not in self.written:
                 self.windows[name][...] = 0.0
         return self._delta
 

@@ -279,15 +279,29 @@ def test_explicit_jacobian_refuses_above_its_limit(monkeypatch):
     assert next(site.jacobian(chunk=1)).shape == (1, 9, 3)
 
 
+def test_a_bias_window_that_its_layer_does_not_use_has_no_site():
+    rng = np.random.default_rng(0)
+    params = mg.Params({"0.W": rng.standard_normal((3, 4)), "0.b": rng.standard_normal(3)})
+    x, y = rng.standard_normal((5, 4)), rng.standard_normal((5, 3))
+    nets = {True: lambda p, x: mg.dense(x, p["0.W"]) * p["0.b"], False: lambda p, x: mg.dense(x, p["0.W"])}
+    for used, net in nets.items():
+        f = mg.Objective(net, losses.squared_error, params, x, y)
+        numeric = [(f.at(params.vector + e).value - f.at(params.vector - e).value) / 2e-6 for e in 1e-6 * np.eye(15)]
+        assert off(f.grad, np.array(numeric)) < 1e-8 and off(swept(f), f.grad) < 1e-13
+        assert bool(f.grad_of("0.b").any()) is used
+
+
 def test_a_residual_network_has_its_sites_and_its_gradient():
-    net = nn.Sequential(nn.Dense(4, 6), nn.Tanh(), nn.Residual(nn.Sequential(nn.Dense(6, 6), nn.Tanh())), nn.Dense(6, 2))
+    block = nn.Residual(nn.Sequential(nn.Dense(6, 6), nn.Tanh()))
+    net = nn.Sequential(nn.Dense(4, 6), nn.Tanh(), block, nn.Dense(6, 2))
     params = net.init(rng=0, dtype="float64")
     rng = np.random.default_rng(1)
     x, y = rng.standard_normal((5, 4)), rng.standard_normal((5, 2))
     f = mg.Objective(net, losses.squared_error, params, x, y)
     assert [site.name for site in f.sweep()] == ["2", "1", "0"]
     assert off(swept(f), f.grad) < 1e-14
-    numeric = [(f.at(params.vector + e).value - f.at(params.vector - e).value) / 2e-6 for e in 1e-6 * np.eye(params.size)]
+    shifts = 1e-6 * np.eye(params.size)
+    numeric = [(f.at(params.vector + e).value - f.at(params.vector - e).value) / 2e-6 for e in shifts]
     assert off(f.grad, np.array(numeric)) < 1e-8
 
 
