@@ -72,10 +72,9 @@ def check(
     if len(points) > 1:
         moves.append(("all inputs", directions))
     with np.errstate(all="ignore"):  # the largest step may leave the domain; a smaller one is then believed
-        for along, tangents in moves:
-            _first_order(fn, points, tangents, g, along, tolerance, step)
-            if order == 2:
-                _second_order(fn, points, tangents, g, along, tolerance, step)
+        for part in (_first_order, _second_order)[:order]:
+            for along, tangents in moves:
+                part(fn, points, tangents, g, along, tolerance, step)
 
 
 def _first_order(fn, points, tangents, g, along, tolerance, step):
@@ -85,6 +84,9 @@ def _first_order(fn, points, tangents, g, along, tolerance, step):
     _compare(f"forward mode is wrong along {along}", forwards, slope, tolerance, noise)
     back = vjp(moving, *values)[1](g)
     back = back if isinstance(back, tuple) else (back,)
+    for c, x in zip(back, values):
+        if c.shape != x.shape:
+            raise CheckFailed(f"reverse mode is wrong along {along}: a gradient of shape {c.shape}, not {x.shape}")
     terms = np.concatenate([_host(c * v).ravel() for c, v in zip(back, moved)])
     reverse = np.asarray(terms.sum())
     scale = float(np.linalg.norm(_host(g * slope)))

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from . import backend, nn
+from . import nn
 from .archive import AGAIN, LoadError, read_npz, reason, short, write_npz
 from .params import Params
 
@@ -91,7 +91,6 @@ def load(path: str | os.PathLike, net: Callable | None = None, device: str = "cp
     DeviceError
         The device cannot be used.
     """
-    backend.module(device)  # says why a device cannot be used before the file is read
     entries = read_npz(path)
     theta, windows, description = _network_entries(entries, path)
     if net is None:

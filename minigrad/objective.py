@@ -276,20 +276,21 @@ class Objective:
                 send(node, g, reach, cotangents)
                 continue
             h, w, b = node.args
-            into_b = None if b is None else windows[name + ".b"]
-            layer_gradient(g, raw(h), windows[name + ".W"], into_b, name in written)
-            written.add(name)
+            layer_gradient(g, raw(h), windows, name, b is not None, written)
+            written.add(name + ".W")
+            if b is not None:
+                written.add(name + ".b")
             if type(h) is Tensor and h.seq in inner:
                 accumulate(cotangents, h.seq, backend.matmul(g, w.value))
         self._collect(graph, cotangents, written, into)
 
     def _collect(self, graph: Graph, cotangents: dict, written: set[str], into: Windows) -> None:
         """Bring the cotangents of the parameters themselves to their windows; zero what nothing reached."""
-        if len(graph.held) == len(graph.leaves) and not cotangents and len(written) == len(graph.sites):
+        if len(written) == len(graph.leaves) and not cotangents:
             return  # the layers wrote every window
         for name, leaf in graph.leaves.items():
             found = cotangents.get(leaf.seq)
-            if name not in graph.held or name.rpartition(".")[0] not in written:
+            if name not in written:
                 into[name][...] = 0.0 if found is None else found
             elif found is not None:  # used by a dense layer and elsewhere too
                 into[name][...] += found
@@ -344,9 +345,8 @@ class Objective:
                 continue
             h, w, b = node.args
             dh = moved.get(h.seq) if type(h) is Tensor else None
-            pairs = [(dg, raw(h)), (g, dh)]
-            _stacked_gradient(pairs, into[name + ".W"], None if b is None else into[name + ".b"], name in written)
-            written.add(name)
+            _stacked_gradient([(dg, raw(h)), (g, dh)], into, name, b is not None, written)
+            written.update((name + ".W", name + ".b") if b is not None else (name + ".W",))
             if type(h) is Tensor and h.seq in graph.inner:
                 accumulate(cotangents, h.seq, ops.product(g, w.value))
                 accumulate(turned, h.seq, ops.product(g, moved[w.seq]))
@@ -496,20 +496,17 @@ class Objective:
         return f"Objective({what}{batch}, {self.params!r})"
 
 
-def _stacked_gradient(pairs: list, into_w: Any, into_b: Any, add: bool) -> None:
+def _stacked_gradient(pairs: list, into: Windows, name: str, bias: bool, before: set[str]) -> None:
     """Σ daᵀ h over pairs (da, h), as one product of stacked rows; b sums the first da alone."""
-    first = pairs[0][0]
-    pairs = [(da, h) for da, h in pairs if da is not None and h is not None]
-    if not pairs:
-        into_w[...] = 0.0
-    elif len(pairs) == 1:
-        layer_gradient(*pairs[0], into_w, None, add)
-    else:
-        module = backend.xp(into_w)
-        layer_gradient(*(module.concatenate(side) for side in zip(*pairs)), into_w, None, add)
-    if into_b is not None:
+    known = [(da, h) for da, h in pairs if da is not None and h is not None]
+    if not known:
+        known = [(backend.zeros_like(pairs[1][0]), backend.zeros_like(pairs[0][1]))]
+    da, h = known[0] if len(known) == 1 else (backend.xp(side[0]).concatenate(side) for side in zip(*known))
+    layer_gradient(da, h, into, name, False, before)
+    if bias:
+        first = pairs[0][0]
         rows = 0.0 if first is None else first.sum(tuple(range(first.ndim - 1)))
-        into_b[...] = into_b + rows if add else rows
+        into[name + ".b"][...] = into[name + ".b"] + rows if name + ".b" in before else rows
 
 
 def _by_name(graph: Graph, found: dict[int, Any]) -> dict[str, Any]:

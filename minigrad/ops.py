@@ -670,7 +670,7 @@ def expand_dims(x, axis):
     """x with an axis of length 1 put in at `axis`."""
     x = _array(x)
     if not -x.ndim - 1 <= axis <= x.ndim:
-        raise ValueError(f"expand_dims: axis {axis} does not exist in an array with one axis more than {tuple(x.shape)}")
+        raise ValueError(f"expand_dims: axis {axis} does not exist in shape {tuple(x.shape)} with one axis more")
     at = axis % (x.ndim + 1)
     return refold(x, old=tuple(x.shape), new=(*x.shape[:at], 1, *x.shape[at:]))
 

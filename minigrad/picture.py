@@ -111,9 +111,8 @@ def _path(route: list[Point], edge: tuple[int, int]) -> str:
     steps = [f"M{x:.1f} {y:.1f}"]
     for x2, y2 in route[1:]:
         middle = (y + y2) / 2
-        steps.append(
-            f"V{y2:.1f}" if abs(x2 - x) < 0.1 else f"C{x:.1f} {middle:.1f} {x2:.1f} {middle:.1f} {x2:.1f} {y2:.1f}"
-        )
+        bend = f"C{x:.1f} {middle:.1f} {x2:.1f} {middle:.1f} "
+        steps.append(f"{bend if abs(x2 - x) > 0.1 else 'L'}{x2:.1f} {y2:.1f}")
         x, y = x2, y2
     return f'<path data-from="{edge[0]}" data-to="{edge[1]}" d="{"".join(steps)}"/>'
 

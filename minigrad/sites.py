@@ -10,7 +10,7 @@ An untouched loop is plain backprop: a site sends da @ W to its input unless `si
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import backend, ops
@@ -58,7 +58,7 @@ class Site:
         self.b = None if b is None else b.value
         self.below = type(h) is Tensor and h.seq in sweep.graph.inner
         self.dh = None
-        self.shared = name in sweep.seen
+        self.shared = name + ".W" in sweep.seen
         self.objective = sweep.objective
         self._sweep = sweep
         self._node = node
@@ -85,20 +85,25 @@ class Site:
             Windows: changing them in place changes the step. Sites that share their windows add up.
         """
         self._check()
-        delta = self._sweep.windows
-        into_w, into_b = delta[self.name + ".W"], None if self.b is None else delta[self.name + ".b"]
+        sweep, bias = self._sweep, self.b is not None
         scaled = ops.multiply(self.da if da is None else da, scale * (1.0 / self.objective.n))
-        layer_gradient(scaled, self.h if h is None else h, into_w, into_b, self.shared)
-        self._sweep.written.add(self.name)
-        return into_w, into_b
+        before = sweep.seen & sweep.written
+        layer_gradient(scaled, self.h if h is None else h, sweep.windows, self.name, bias, before)
+        return self._written()
+
+    def _written(self) -> tuple[Any, Any]:
+        """This layer's windows of the step, which from now on count as written."""
+        own = _windows_of(self.name, self.b is not None)
+        self._sweep.written.update(own)
+        dW, *db = (self._sweep.windows[name] for name in own)
+        return dW, db[0] if db else None
 
     def write(self, dW: Any, db: Any) -> None:
         """Put another ΔW, Δb into this layer's windows of `sweep.delta`; nothing to do for the windows themselves."""
         self._check()
-        for window, value in ((".W", dW), (".b", db)):
-            if value is not None and value is not self._sweep.windows[self.name + window]:
-                self._sweep.windows[self.name + window][...] = value
-        self._sweep.written.add(self.name)
+        for window, value in zip(self._written(), (dW, db)):
+            if value is not None and value is not window:
+                window[...] = value
 
     # ----------------------------------------------------------- the unedited network above this pre-activation
 
@@ -179,8 +184,8 @@ class Sweep:
         params = self.objective.params
         self._delta = backend.empty_like(params.vector)
         self.windows = params.windows(self._delta)
-        self.written: set[str] = set()
-        self.seen: set[str] = set()
+        self.written: set[str] = set()  # windows of the step that hold something
+        self.seen: set[str] = set()  # windows of the sites that the loop has left
         self._cotangents: dict[int, Any] | None = None
 
     def __iter__(self) -> Iterator[Site]:
@@ -201,16 +206,15 @@ class Sweep:
             yield site
             if self._version != f.params.version:
                 raise RuntimeError(f"the parameters moved during a sweep, at site {name!r}; move them after it")
-            self.seen.add(name)
+            self.seen.update(_windows_of(name, site.b is not None))
             if site.below:
                 accumulate(cotangents, node.args[0].seq, ops.product(site.da, site.W) if site.dh is None else site.dh)
         self._cotangents = cotangents
 
     @property
     def delta(self) -> Any:
-        held = self.graph.held
         for name in self.graph.leaves:
-            if name not in held or name.rpartition(".")[0] not in self.written:
+            if name not in self.written:
                 self.windows[name][...] = 0.0
         return self._delta
 
@@ -225,6 +229,10 @@ class Sweep:
             if found is not None:
                 windows[name][...] = found * (1.0 / self.objective.n)
         return out
+
+
+def _windows_of(name: str, bias: bool) -> tuple[str, ...]:
+    return (name + ".W", name + ".b") if bias else (name + ".W",)
 
 
 def signal_walk(graph: Graph, seed: Any, keep_sent: bool = False) -> tuple[dict[int, Any], dict[int, Any]]:
@@ -255,18 +263,18 @@ def signal_walk(graph: Graph, seed: Any, keep_sent: bool = False) -> tuple[dict[
     return at, sent
 
 
-def layer_gradient(da: Any, h: Any, into_w: Any, into_b: Any, add: bool = False) -> None:
-    """Write daᵀ h and Σ da into windows (or add them, where another layer with the same window wrote before)."""
+def layer_gradient(da: Any, h: Any, windows: Mapping[str, Any], name: str, bias: bool, before: Collection[str]) -> None:
+    """Write daᵀ h and Σ da into the windows of a layer; add them to windows that another layer wrote `before`."""
     if da.ndim > 2:
         rows = math.prod(da.shape[:-1])
         da, h = da.reshape(rows, da.shape[-1]), h.reshape(rows, h.shape[-1])
-    dot = backend.xp(da).dot
-    ones = None if into_b is None else backend.ones(len(da), da)
-    if add:
-        into_w += dot(da.T, h)
-        if into_b is not None:
-            into_b += dot(ones, da)
+    _product_into(da.T, h, windows, name + ".W", before)
+    if bias:
+        _product_into(backend.ones(len(da), da), da, windows, name + ".b", before)  # a third of the time of da.sum(0)
+
+
+def _product_into(a: Any, b: Any, windows: Mapping[str, Any], name: str, before: Collection[str]) -> None:
+    if name in before:
+        windows[name][...] += backend.xp(b).dot(a, b)
     else:
-        dot(da.T, h, out=into_w)
-        if into_b is not None:
-            dot(ones, da, out=into_b)  # a third of the time of da.sum(0)
+        backend.xp(b).dot(a, b, out=windows[name])

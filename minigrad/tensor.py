@@ -116,7 +116,7 @@ class Tensor:
 
 
 def track(value: Any) -> Tensor:
-    """Make a leaf Tensor of a floating array, a Python number or a nested list of numbers.
+    """Make a leaf Tensor of a floating array, a Python number or a nested list of numbers; of Params, their windows.
 
     Raises
     ------
@@ -125,6 +125,8 @@ def track(value: Any) -> Tensor:
     """
     if type(value) is Tensor:
         return value
+    if hasattr(value, "track"):
+        return value.track()
     if isinstance(value, (int, float, list, tuple)) and not isinstance(value, bool):
         value = np.asarray(value, dtype=float)
     if not hasattr(value, "dtype") or value.dtype.kind != "f":
@@ -399,7 +401,8 @@ class NonFinite(FloatingPointError):
 class debug:
     """Context in which the first NaN or infinity raises, naming the operation and the user's file and line.
 
-    Every value is inspected (on a device that is a wait for each): use it to find a fault, not to train.
+    Every value is inspected (on a device that is a wait for each): use it to find a fault, not to train. NumPy's
+    own warnings, which know neither, are silent meanwhile.
 
     Examples
     --------
@@ -407,14 +410,17 @@ class debug:
     >>> with mg.debug():
     ...     mg.log(np.array([1.0, 0.0]))  # doctest: +IGNORE_EXCEPTION_DETAIL
     Traceback (most recent call last):
-    minigrad.tensor.NonFinite: log gave -inf (forward) at <doctest>:2
+    minigrad.tensor.NonFinite: log gave an infinity (forward) at <doctest>:2
     """
 
     def __enter__(self) -> debug:
         watching.append(_inspect)
+        self.quiet = np.errstate(all="ignore")
+        self.quiet.__enter__()
         return self
 
     def __exit__(self, *exc) -> None:
+        self.quiet.__exit__(*exc)
         watching.pop()
 
 
@@ -428,6 +434,23 @@ def _inspect(op: Primitive, value: Any, direction: str, place: str | None = None
             what = "NaN" if bool(library.isnan(value).any()) else "an infinity"
             raise NonFinite(f"{op.name} gave {what} ({direction}) at {place}")
     return place
+
+
+def watched(node: Tensor, direction: str, rule: Callable) -> Callable:
+    """A rule of a node, looked at as a whole: a bad value is the node's, not that of an operation inside the rule."""
+    watch, place = watching[-1], getattr(node, "place", None)
+
+    def inspected(*args):
+        watching.append(lambda *_: place)
+        try:
+            part = rule(*args)
+        finally:
+            watching.pop()
+        if part is not None:
+            watch(node.op, part, direction, place)
+        return part
+
+    return inspected
 
 
 def _users_line() -> str:

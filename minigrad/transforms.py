@@ -29,9 +29,9 @@ class _Trace:
         if not hasattr(self.out, "shape"):
             raise TypeError(f"the function must return one array, not {type(self.out).__name__}")
         self.order, self.reach = between(self.out, self.inputs) if type(self.out) is Tensor else ([], set())
-        outer = any(type(x) is Tensor for x in inputs)
-        self.nested = outer or is_nested(self.order, self.reach)
         self.depends = type(self.out) is Tensor and self.out.seq in self.reach
+        outer = any(type(x) is Tensor for x in inputs) or (type(self.out) is Tensor and not self.depends)
+        self.nested = outer or is_nested(self.order, self.reach)
 
     def result(self) -> Any:
         """The output as the caller should see it: an array, or a Tensor of the outer transform."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable
 from operator import attrgetter
 from typing import Any
 
-from .tensor import Elementwise, Linear, Multilinear, Tensor, add, alias, align, multiply, sum_to, watching
+from .tensor import Elementwise, Linear, Multilinear, Tensor, add, alias, align, multiply, sum_to, watched, watching
 
 _by_creation = attrgetter("seq")
 
@@ -70,11 +70,10 @@ def send(node: Tensor, g: Any, reach: set[int], cotangents: dict[int, Any], reco
         if type(a) is Tensor:
             seq = a.seq
             if seq in reach:
-                part = op.pull(i, g, ans, args, kw, memo)
+                pull = watched(node, "backward", op.pull) if watching else op.pull
+                part = pull(i, g, ans, args, kw, memo)
                 if part is None:
                     continue
-                if watching:
-                    watching[-1](op, part, "backward", getattr(node, "place", None))
                 held = cotangents.get(seq)
                 cotangents[seq] = part if held is None else add(held, part)
 
@@ -105,7 +104,8 @@ def forward(order: list[Tensor], tangents: dict[int, Any], record: bool = False)
         ts = [tangents.get(a.seq) if type(a) is Tensor else None for a in node.args]
         if any(t is not None for t in ts):
             ans, args = (node, node.args) if record else (node.value, raw_args(node))
-            t = node.op.push(ts, ans, args, node.kw)
+            push = watched(node, "tangent", node.op.push) if watching else node.op.push
+            t = push(ts, ans, args, node.kw)
             if t is not None:
                 tangents[node.seq] = t
     return tangents

@@ -67,6 +67,24 @@ def test_layers_that_share_a_window_add_up():
     assert set(f.signals("empirical")) == {"0", "0@2"}
 
 
+def test_layers_that_share_weights_but_not_the_bias():
+    rng = np.random.default_rng(0)
+    params = mg.Params({"0.W": rng.standard_normal((3, 3)), "0.b": rng.standard_normal(3)})
+    x, y = rng.standard_normal((5, 3)), rng.standard_normal((5, 3))
+
+    def net(p, x, train=False, bias=(False, True)):
+        first, second = (p["0.b"] if used else None for used in bias)
+        return mg.dense(mg.tanh(mg.dense(x, p["0.W"], first)), p["0.W"], second)
+
+    for bias in ((False, True), (True, False)):
+        f = mg.Objective(lambda p, x, b=bias: net(p, x, bias=b), losses.squared_error, params, x, y)
+        numeric = [(f.at(params.vector + e).value - f.at(params.vector - e).value) / 2e-6 for e in 1e-6 * np.eye(12)]
+        assert off(f.grad, np.array(numeric)) < 1e-8 and off(swept(f), f.grad) < 1e-13
+        v = random_like(params.vector)
+        moved = (f.at(params.vector + 1e-6 * v).grad - f.at(params.vector - 1e-6 * v).grad) / 2e-6
+        assert off(f.hvp(v), moved) < 1e-7
+
+
 def test_a_weight_used_by_a_layer_and_elsewhere_gets_both_shares():
     rng = np.random.default_rng(0)
     params = mg.Params({"0.W": rng.standard_normal((3, 4)), "0.b": rng.standard_normal(3)})
