@@ -11,6 +11,8 @@ import difflib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from .. import backend, ops
 from ..params import Params
 from .initial import SCHEMES
@@ -155,7 +157,7 @@ class Dense(Layer):
 
     def initial(self, rng, scheme, alpha):
         weights = SCHEMES[scheme](rng, self.outputs, self.inputs, self.activation, alpha)
-        return {"W": weights, **({"b": weights[:, 0] * 0.0} if self.bias else {})}
+        return {"W": weights, **({"b": np.zeros(self.outputs)} if self.bias else {})}
 
     def settings(self):
         own = {"inputs": self.inputs, "outputs": self.outputs, "bias": self.bias}
