@@ -327,9 +327,10 @@ def _spd_inverse_device(matrix: Any) -> Any:
     import cupyx
     from cupyx.scipy.linalg import solve_triangular
 
+    bad = ~cupy.isfinite(matrix).all()  # the factorisation lets NaN pass; all −1 it refuses, in the same wait
     try:
         with cupyx.errstate(linalg="raise"):
-            factor = cupy.linalg.cholesky(matrix)
+            factor = cupy.linalg.cholesky(cupy.where(bad, cupy.asarray(-1, matrix.dtype), matrix))
     except np.linalg.LinAlgError as error:
         raise FactorisationError("the matrix is not positive definite or holds NaN; raise the damping") from error
     half = solve_triangular(factor, cupy.eye(len(matrix), dtype=matrix.dtype), lower=True)

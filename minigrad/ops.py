@@ -838,7 +838,8 @@ def _canonical_index(x, index):
     if not any(hasattr(e, "ndim") for e in entries):
         return x, tuple(entries), None
     chosen = [k for k, e in enumerate(entries) if not isinstance(e, slice)]
-    if chosen[-1] - chosen[0] + 1 != len(chosen):  # NumPy then puts the indexed axes in front
+    apart = chosen[0] < at <= chosen[-1]  # an ellipsis separates even where it stands for no axis
+    if apart or chosen[-1] - chosen[0] + 1 != len(chosen):  # NumPy then puts the indexed axes in front
         order = chosen + [k for k in range(x.ndim) if k not in chosen]
         return transpose(x, order), tuple(entries[k] for k in order), None
     return x, tuple(entries), None

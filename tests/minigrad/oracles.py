@@ -34,7 +34,8 @@ class Graph:
     def __init__(self, fn, arrays, tracked=None):
         tracked = range(len(arrays)) if tracked is None else tracked
         mixed = [Tensor(x) if i in tracked else x for i, x in enumerate(arrays)]
-        self.out = fn(*mixed)
+        out = fn(*mixed)
+        self.out = out if type(out) is Tensor else Tensor(out)
         self.inputs = [x for x in mixed if type(x) is Tensor]
         self.order, self.reach = between(self.out, self.inputs)
 
@@ -45,9 +46,13 @@ class Graph:
         return [found.get(x.seq, np.zeros(lead + x.shape)) for x in self.inputs]
 
     def push(self, tangents, record=False):
-        """Tangent of the output, or None where it is zero; tangents may be None."""
+        """Tangent of the output for tangents of the inputs, of which some may be None."""
         seeds = {x.seq: t for x, t in zip(self.inputs, tangents) if t is not None}
-        return forward(self.order, seeds, record).get(self.out.seq)
+        found = forward(self.order, seeds, record).get(self.out.seq)
+        if found is not None:
+            return found
+        x, t = next((x, t) for x, t in zip(self.inputs, tangents) if t is not None)
+        return np.zeros(t.shape[: t.ndim - x.ndim] + self.out.shape)
 
     def turn(self, tangents, g, record=False):
         """Derivative of `pull(g)` along the tangents."""
@@ -59,15 +64,11 @@ class Graph:
         return [found.get(x.seq, np.zeros(lead + x.shape)) for x in self.inputs]
 
 
-def shifted(arrays, tangents, t):
-    return [x if v is None else x + t * v for x, v in zip(arrays, tangents)]
-
-
 def differences(fn, arrays, tangents, step=2e-3):
     """Derivative of the array or the list of arrays fn(*arrays) along the tangents, by differences of order 4."""
 
     def at(t):
-        y = fn(*shifted(arrays, tangents, t))
+        y = fn(*(x if v is None else x + t * v for x, v in zip(arrays, tangents)))
         return y if isinstance(y, list) else [y]
 
     terms = zip(at(step), at(-step), at(2 * step), at(-2 * step))
@@ -78,7 +79,8 @@ def differences(fn, arrays, tangents, step=2e-3):
 def complex_step(fn, arrays, tangents):
     """Derivative of fn(*arrays) along the tangents, exact to rounding where fn is holomorphic."""
     tiny = 1e-30
-    return np.imag(fn(*(x if v is None else x + tiny * 1j * v for x, v in zip(arrays, tangents)))) / tiny
+    moved = [x + tiny * 1j * (0.0 if v is None else v) for x, v in zip(arrays, tangents)]
+    return np.imag(fn(*moved)) / tiny
 
 
 def by_elements(along, arrays, i, g):

@@ -65,8 +65,7 @@ def test_forward_mode_agrees_with_differences(row):
     graph = Graph(row, arrays)
     for chosen in subsets(len(arrays)):
         tangents = partial_tangents(arrays, chosen)
-        found = graph.push(tangents)
-        close(np.zeros(graph.out.shape) if found is None else found, differences(row, arrays, tangents), 1e-7)
+        close(graph.push(tangents), differences(row, arrays, tangents), 1e-7)
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.holomorphic], ids=lambda row: row.name)
@@ -105,16 +104,13 @@ def test_cotangents_may_have_leading_axes(row):
     for lead in LEADS:
         g = normal(*lead, *graph.out.shape)
         for i, found in enumerate(graph.pull(g)):
-            close(found, looped(lambda g: graph.pull(g)[i], lead, graph.inputs[i].shape, g), 1e-12)
+            close(found, looped(lambda g, i=i: graph.pull(g)[i], lead, graph.inputs[i].shape, g), 1e-12)
 
 
 @every_row
 def test_tangents_may_have_leading_axes(row):
     arrays = row.draw()
     graph = Graph(row, arrays)
-    if graph.push(arrays) is None:
-        assert row.op.partials == (0.0,)
-        return
     for lead in LEADS:
         for chosen in subsets(len(arrays)):
             tangents = partial_tangents(arrays, chosen, lead)
@@ -142,8 +138,7 @@ def test_a_recorded_cotangent_may_have_leading_axes(row):
         return [found.get(x.seq, np.zeros(x.shape)) for x in inputs]
 
     dg, *dx = derivatives(g, weights)
-    along = graph.push(weights)
-    close(dg, np.zeros(g.shape) if along is None else along, 1e-12)
+    close(dg, graph.push(weights), 1e-12)
     parts = [derivatives(g[k], [w[k] for w in weights])[1:] for k in np.ndindex(2, 3)]
     for found, expected in zip(dx, zip(*parts)):
         close(found, sum(expected), 1e-12)
@@ -153,7 +148,7 @@ def test_a_recorded_cotangent_may_have_leading_axes(row):
 
 
 def transposed(x):
-    return np.asfortranarray(x)
+    return np.array(x, order="F")
 
 
 def strided(x):
@@ -172,8 +167,7 @@ def test_layout_in_memory_does_not_matter(row, layout):
     for found, expected in zip(other.pull(layout(g)), plain.pull(g)):
         close(found, expected, 1e-14)
     tangents = partial_tangents(arrays, range(len(arrays)))
-    if plain.push(tangents) is not None:
-        close(other.push([layout(t) for t in tangents]), plain.push(tangents), 1e-14)
+    close(other.push([layout(t) for t in tangents]), plain.push(tangents), 1e-14)
 
 
 @pytest.mark.parametrize(
@@ -196,11 +190,9 @@ def test_float32_stays_float32(row):
     g = normal(*graph.out.shape)
     tangents = partial_tangents(arrays, range(len(arrays)))
     halves = [t.astype(np.float32) for t in tangents]
-    found = [graph.out.value, *graph.pull(g.astype(np.float32)), *graph.turn(halves, g.astype(np.float32))]
-    expected = [exact.out.value, *exact.pull(g), *exact.turn(tangents, g)]
-    if graph.push(halves) is not None:
-        found.append(graph.push(halves))
-        expected.append(exact.push(tangents))
+    half = g.astype(np.float32)
+    found = [graph.out.value, *graph.pull(half), graph.push(halves), *graph.turn(halves, half)]
+    expected = [exact.out.value, *exact.pull(g), exact.push(tangents), *exact.turn(tangents, g)]
     for low, high in zip(found, expected):
         close(low, high, 1e-4)
         assert low.dtype == np.float32 or not high.any()
@@ -226,9 +218,10 @@ def test_the_device_gives_the_same_numbers(row, device, not_emulated):
     here, there = Graph(row, arrays), Graph(row.with_device(device), [backend.asarray(x, device) for x in arrays])
     assert backend.device_of(raw(there.out)) == device
     close(backend.to_host(raw(there.out)), raw(here.out), 1e-12)
-    g, tangents = normal(*here.out.shape), partial_tangents(arrays, range(len(arrays)))
-    for found, expected in zip(there.pull(backend.asarray(g, device)), here.pull(g)):
-        close(backend.to_host(found), expected, 1e-12)
-    if here.push(tangents) is not None:
-        pushed = there.push([backend.asarray(t, device) for t in tangents])
-        close(backend.to_host(pushed), here.push(tangents), 1e-12)
+    tangents = partial_tangents(arrays, range(len(arrays)))
+    for lead in [(), (2,)]:
+        g = normal(*lead, *here.out.shape)
+        for found, expected in zip(there.pull(backend.asarray(g, device)), here.pull(g)):
+            close(backend.to_host(found), expected, 1e-12)
+    pushed = there.push([backend.asarray(t, device) for t in tangents])
+    close(backend.to_host(pushed), here.push(tangents), 1e-12)

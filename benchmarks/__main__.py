@@ -1,0 +1,153 @@
+"""python -m benchmarks COMMAND: the project's ratios, each group interleaved in one run.
+
+NumPy and the BLAS read their number of threads when they are loaded, so this file loads neither before it has set
+it and, if need be, started itself anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+LIBRARIES = ("numpy", "scipy", "torch", "autograd")
+
+
+def pin(threads: int) -> None:
+    """Give the BLAS and torch this many threads, and one thread one core."""
+    wanted = dict.fromkeys(THREAD_VARIABLES, str(threads))
+    if any(os.environ.get(name) != value for name, value in wanted.items()):
+        os.execve(sys.executable, [sys.executable, "-m", "benchmarks", *sys.argv[1:]], {**os.environ, **wanted})
+    if threads == 1 and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+
+def cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    found = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(found, platform.processor() or platform.machine())
+
+
+def machine(threads: int, clock: str) -> dict[str, Any]:
+    """What the figures depend on, and nothing else of the machine."""
+    import numpy as np
+
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    versions = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "cpu": cpu_model(), "cores": os.cpu_count(), "threads": threads, "clock": clock,
+        "blas": f"{blas['name']} {blas['version']}", "versions": versions,
+    }  # fmt: skip
+
+
+def measured(suite: Any, case: str, settings: Any) -> list[Any]:
+    """Check the contenders of one case, run them, and print the table."""
+    from . import timing
+
+    suite.check(case)
+    with contextlib.ExitStack() as stack:
+        chosen, told = start(suite, case, settings, stack)
+        figures = timing.compare(suite, case, chosen, settings)
+    click.echo(timing.table(suite.title(case), figures) + told + "\n")
+    return figures
+
+
+def start(suite: Any, case: str, settings: Any, stack: contextlib.ExitStack) -> tuple[dict[str, Any], str]:
+    """A worker for each contender, the fastest where it has variants; and what to say about those."""
+    from .workers import TUNED, Worker
+
+    chosen, told = {}, ""
+    for name, variants in suite.contenders(case).items():
+        tuned = TUNED if name.endswith(TUNED) else ""
+        trial = {}
+        for variant in variants:
+            own = Worker(suite.__name__.rpartition(".")[2], case, variant + tuned, settings.threads, settings.clock)
+            trial[stack.enter_context(own)] = variant
+        chosen[name] = min(trial, key=lambda own: min(own.run(suite.count(case)) for _ in range(5)))
+        told += f"\n  {name}: {trial[chosen[name]]}" if len(variants) > 1 else ""
+    return chosen, told
+
+
+def command(name: str, cases: tuple[str, ...], text: str) -> None:
+    """Add the command that runs a suite."""
+
+    @main.command(name, help=text)
+    @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of the BLAS and of torch.")
+    @click.option("--clock", type=click.Choice(["cpu", "wall"]), help="Default: cpu for one thread, wall for more.")
+    @click.option("--seconds", type=float, default=10.0, show_default=True, help="At least, for each case.")
+    @click.option("--rounds", type=click.IntRange(3), default=30, show_default=True, help="At least, for each case.")
+    @click.option("--only", type=click.Choice(cases), multiple=True, help="These cases; may be given several times.")
+    @click.option("--json", "file", type=click.Path(path_type=Path), help="Write the figures to this file.")
+    @click.option("--gate", is_flag=True, help="Exit 1 where a ratio is over its limit (not those to a framework).")
+    def run(threads, clock, seconds, rounds, only, file, gate):
+        pin(threads)
+        from . import timing
+
+        clock = clock or ("cpu" if threads == 1 else "wall")
+        settings = timing.Settings(seconds, rounds, clock, threads, 3 if gate else 1)
+        about = machine(threads, clock)
+        versions = ", ".join(f"{library} {version}" for library, version in about["versions"].items())
+        click.echo(f"{about['cpu']}, {about['cores']} cores, threads {threads}, {about['blas']}, {versions}")
+        click.echo(f"{clock} clock; medians of the ratios of each round\n")
+        suite = importlib.import_module(f".{name}", __package__)
+        figures = [f for case in cases if not only or case in only for f in measured(suite, case, settings)]
+        if file:
+            file.write_text(json.dumps({**about, "suite": name, "figures": timing.record(figures)}, indent=1) + "\n")
+        if gate:
+            sys.exit(verdict(figures))
+
+
+def verdict(figures: list[Any]) -> int:
+    """Say which gated ratios are over or too noisy; the exit code."""
+    words = [f.verdict for f in figures if f.gate]
+    for f in figures:
+        if f.gate and f.verdict in ("over", "too noisy"):
+            click.echo(f"{f.verdict}: {f.case}, {f.name} ÷ {f.over} {f.ratio:.3f} ± {f.spread:.1%}, limit {f.most}")
+    found = next((word for word in ("over", "too noisy") if word in words), "ok")
+    click.echo(f"gate: {found}")
+    return int(found == "over")
+
+
+@click.group(help=__doc__.partition("\n")[0])
+def main() -> None:
+    """Collect the commands."""
+
+
+command("step", ("AE", "CLS", "SMALL", "chain", "chain-0d"), "One training step, and a chain of additions.")
+command("ubp", ("AE", "CLS"), "UBP in every mode, and ACP, against SGD.")
+command("curvature", ("AE", "CLS"), "Signals and curvature products against a gradient.")
+
+
+@main.command(hidden=True)
+@click.argument("suite")
+@click.argument("case")
+@click.argument("name")
+@click.option("--threads", type=int, required=True)
+@click.option("--clock", required=True)
+def worker(suite: str, case: str, name: str, threads: int, clock: str) -> None:
+    """The other end of `workers.Worker`."""
+    pin(threads)
+    from .workers import serve
+
+    serve(importlib.import_module(f".{suite}", __package__).make(case, name), clock)
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m benchmarks")

@@ -1,0 +1,89 @@
+"""Signals and curvature products of one batch of 128, forward pass included, against its gradient in NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+import minigrad as mg
+
+from . import cases
+from .peers_numpy import Handwritten
+from .timing import Limit
+
+CASES = ("AE", "CLS")
+NETWORKS = {name: replace(cases.CASES[name], n=128) for name in CASES}
+BASE = "NumPy gradient"
+MUST = {"h, da of every example": 0.75, "GGN·v": 1.85, "H·v": 2.65, "J_a of all layers": 2.15}
+QUANTITIES = {
+    "h, da of every example": lambda f, v: f.signals("empirical"),
+    "GGN·v": lambda f, v: f.ggnvp(v),
+    "H·v": lambda f, v: f.hvp(v),
+    "J_a of all layers": lambda f, v: f.signals("jacobian"),
+    "gradient": lambda f, v: f.grad,
+}
+
+
+def title(case: str) -> str:
+    return NETWORKS[case].title
+
+
+def count(case: str) -> int:
+    return NETWORKS[case].count
+
+
+def contenders(case: str) -> dict[str, list[str]]:
+    return {name: [name] for name in (BASE, *QUANTITIES) if case == "CLS" or name != "J_a of all layers"}
+
+
+def make(case: str, name: str) -> Callable[[], Any]:
+    case = NETWORKS[case]
+    if name == BASE:
+        return Handwritten(case).gradient
+    params, v, quantity = case.params(), _direction(case), QUANTITIES[name]
+    return lambda: quantity(case.objective(params), v)
+
+
+def _direction(case: cases.Case) -> np.ndarray:
+    v = np.random.default_rng(2).standard_normal(case.params().size).astype(np.float32)
+    return v / np.linalg.norm(v)
+
+
+def check(case: str) -> None:
+    """Each quantity against another way to it."""
+    case = NETWORKS[case]
+    cases.check(case, {"NumPy": Handwritten})
+    params, v = case.params(), _direction(case)
+    f = case.objective(params)
+    da = f.signals("empirical")
+    for name, s in da.items():
+        _close(f"da of layer {name}", s[0].sum(0) / case.n, f.grad_of(f"{name}.b"))
+    if case.name == "CLS":
+        for name, J in f.signals("jacobian").items():
+            _close(f"J of layer {name}", np.einsum("nc,cno->no", f.view().gradient(), J), da[name][0])
+    _, moved = mg.jvp(lambda vector: case.net(_windows(params, vector), case.batch[0]), (params.vector,), (v,))
+    _close("GGN·v", v @ f.ggnvp(v), np.vdot(moved, f.view().curvature(moved)) / case.n)
+    ahead, behind = f.at(params.vector + 0.1 * v).grad, f.at(params.vector - 0.1 * v).grad
+    _close("H·v", f.hvp(v), (ahead - behind) / 0.2, 0.02)
+
+
+def _windows(params: mg.Params, vector: Any) -> dict[str, Any]:
+    """Windows of a vector that is a Tensor."""
+    return {name: mg.reshape(vector[start:stop], shape) for name, (start, stop, shape) in params.layout.items()}
+
+
+def _close(what: str, found: Any, expected: Any, tolerance: float = 1e-3) -> None:
+    error, size = np.linalg.norm(found - expected), np.linalg.norm(expected)
+    if not error <= tolerance * size:
+        raise ValueError(f"{what} is off by {error:.1e} of {size:.1e}")
+
+
+def limits(case: str, names: list[str]) -> list[Limit]:
+    return [Limit(name, BASE, MUST.get(name)) for name in names]
+
+
+def derived(case: str, seconds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {}

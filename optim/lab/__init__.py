@@ -1,0 +1,1 @@
+"""The laboratory: problems, training runs, comparisons, figures, and the `minigrad` command."""

@@ -1,0 +1,360 @@
+"""The methods by name, and how a text like `ubp:acp` with `inner.lr=.1` becomes one.
+
+A specification is NAME, NAME:INNER for UBP over a layer rule, or FILE.py:CLASS for a method of one's own; a part
+that ends in .py takes the next part as its class, so `ubp:my.py:Rule` works too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import inspect
+import sys
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import optim
+from optim import Layerwise, Method
+
+from .errors import UsageError, near, unknown
+
+
+@dataclass(frozen=True)
+class Range:
+    """Where a tuner would look for a setting: low to high, on a logarithmic axis or a linear one."""
+
+    low: float
+    high: float
+    log: bool = True
+
+    def __str__(self) -> str:
+        return f"search {self.low:g} to {self.high:g}{', log' if self.log else ''}"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The words that a setting may be."""
+
+    words: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"one of {', '.join(self.words)}"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One method of the catalogue.
+
+    Parameters
+    ----------
+    kind : type
+        Its class; the fields of the dataclass are its settings.
+    about, equation, source : str
+        What it is, what it computes, and where that is published (T, B, L, P: see the README).
+    ranges : dict
+        {setting: Range or Choice}; a setting of the inner rule has the range that the rule has.
+    """
+
+    kind: type[Method]
+    about: str
+    equation: str
+    source: str
+    ranges: Mapping[str, Range | Choice] = field(default_factory=dict)
+
+
+RATE = Range(1e-3, 1.0)
+METHODS = {
+    "gd": Entry(
+        optim.GD, "gradient descent on the whole training part", "θ ← θ − λ∇R", "T-2.1.1", {"lr": Range(1e-3, 10.0)}
+    ),
+    "sgd": Entry(optim.SGD, "stochastic gradient descent", "θ ← θ − λ∇R(batch)", "T-2.2", {"lr": RATE}),
+    "momentum": Entry(
+        optim.Momentum,
+        "gradient descent with momentum",
+        "v ← μv − λ∇R, θ ← θ + v",
+        "L",
+        {"lr": Range(1e-4, 0.3), "mu": Range(0.5, 0.99, log=False)},
+    ),
+    "nesterov": Entry(
+        optim.Nesterov,
+        "Nesterov's accelerated gradient",
+        "v ← μv − λ∇R, θ ← θ + μv − λ∇R",
+        "L, B",
+        {"lr": Range(1e-4, 0.3), "mu": Range(0.5, 0.99, log=False)},
+    ),
+    "adam": Entry(
+        optim.Adam,
+        "Adam with bias correction",
+        "θ ← θ − λ m̂ / (√v̂ + ε)",
+        "L, P; Kingma & Ba 2014",
+        {"lr": Range(1e-4, 1e-2), "eps": Range(1e-8, 1e-2)},
+    ),
+    "centred": Entry(
+        optim.Centred,
+        "gradient descent on centred layer inputs",
+        "ΔW = −λ mean[da (h − h̄)ᵀ]",
+        "T-6.3.1, T-alg 3",
+        {"lr": RATE},
+    ),
+    "acp": Entry(
+        optim.ACP,
+        "amortised covariance preconditioner, a ridge regression a layer",
+        "ΔW = −(λ/α) mean[da (h − h̄)ᵀ] (C + (ε/α)I)⁻¹",
+        "T-6.1, T-alg 4",
+        {"lr": RATE, "eps": Range(1e-3, 10.0), "rho": Range(0.5, 0.99, log=False)},
+    ),
+    "ubp": Entry(
+        optim.UBP,
+        "updated backpropagation over a layer rule, ubp:INNER",
+        "dh′ = da (W + ΔW) + [JᵀH J (ΔW h + Δb)] W",
+        "T-5.2, T-alg 2",
+        {"mode": Choice(optim.ubp.MODES)},
+    ),
+}
+INNER = {
+    "gradient": Entry(optim.Gradient, "the plain gradient as a layer rule", "ΔW = −λ dW", "T-alg 2", {"lr": RATE}),
+    "centred": METHODS["centred"],
+    "acp": METHODS["acp"],
+}
+
+
+# ------------------------------------------------------------------------------------------------ specifications
+
+
+def parts(spec: str) -> list[str]:
+    """The parts of a specification: names, and FILE.py:CLASS as one."""
+    found: list[str] = []
+    for piece in spec.split(":"):
+        if found and found[-1].endswith(".py"):
+            found[-1] += f":{piece}"
+        else:
+            found.append(piece)
+    return found
+
+
+def parse(spec: str, settings: Mapping[str, Any] | None = None) -> Method:
+    """The method that a specification and settings describe.
+
+    Parameters
+    ----------
+    spec : str
+        NAME, NAME:INNER, FILE.py:CLASS or NAME:FILE.py:CLASS.
+    settings : dict, optional
+        {"lr": value, "inner.lr": value}; texts are read by the type of the setting, other values taken as they are.
+
+    Raises
+    ------
+    UsageError
+        A name, setting or value that there is not, or a file that does not hold the class.
+
+    Examples
+    --------
+    >>> parse("ubp:centred", {"mode": "mc", "inner.lr": ".3"})
+    UBP(inner=Centred(lr=0.3, rest_lr=None), mode='mc')
+    """
+    head, *below = parts(spec)
+    kind = _find(head, METHODS, "method")
+    if below and "inner" not in _types(kind):
+        raise UsageError(f"{head} takes no inner rule, so {spec!r} is not a method; only ubp goes over one")
+    if len(below) > 1:
+        raise UsageError(f"{spec!r} has more than one inner rule; write {head}:{below[0]}")
+    rule = _find(below[0], INNER, "inner rule") if below else None
+    return _build(spec, kind, rule, dict(settings or {}))
+
+
+def _build(spec: str, kind: type[Method], rule: type[Method] | None, given: dict[str, Any]) -> Method:
+    takes_inner = "inner" in _types(kind)
+    if takes_inner and rule is None:
+        rule = optim.Gradient
+    _check_names(spec, kind, rule, given)
+    own = {k: _value(spec, k, v, _types(kind)[k]) for k, v in given.items() if "." not in k}
+    try:
+        if takes_inner:
+            below = {k.removeprefix("inner."): v for k, v in given.items() if "." in k}
+            own["inner"] = rule(**{k: _value(spec, f"inner.{k}", v, _types(rule)[k]) for k, v in below.items()})
+        return kind(**own)
+    except (ValueError, TypeError) as error:
+        told = str(error).removeprefix(f"{kind.__name__}: ")
+        raise UsageError(f"{label_of(spec)}: {told}") from error
+
+
+def _check_names(spec: str, kind: type[Method], rule: type[Method] | None, given: Mapping[str, Any]) -> None:
+    valid = [name for name in _types(kind) if name != "inner"]
+    valid += [f"inner.{name}" for name in _types(rule)] if rule else []
+    for name in given:
+        if name in valid:
+            continue
+        if f"inner.{name}" in valid:
+            raise UsageError(f"{label_of(spec)} has no setting {name!r}; did you mean 'inner.{name}'?")
+        there = f"there are {', '.join(valid)}" if valid else "it has none"
+        raise UsageError(f"{label_of(spec)} has no setting {name!r}; {there}{near(name, valid)}")
+
+
+def _find(part: str, table: Mapping[str, Entry], what: str) -> type[Method]:
+    path, colon, name = part.rpartition(":")
+    if path.endswith(".py") or part.endswith(".py"):
+        return _load(path, name) if colon else _load(part, "")
+    if part in table:
+        return table[part].kind
+    if what == "inner rule" and part in METHODS:
+        raise UsageError(f"{part} is no layer rule, so UBP cannot go over it; the rules are {', '.join(INNER)}")
+    if part == "gradient":
+        raise UsageError("'gradient' is the layer rule inside ubp; by itself the method is called 'sgd'")
+    raise unknown(what, part, table)
+
+
+def _load(path: str, name: str) -> type[Method]:
+    """The class `name` from a user's file."""
+    if not name:
+        raise UsageError(f"{path} needs the name of a class, as in {path}:Mine")
+    if not Path(path).is_file():
+        raise UsageError(f"{path}: there is no such file; check the path")
+    module = _execute(Path(path).resolve())
+    found = getattr(module, name, None)
+    if found is None:
+        valid = [k for k, v in vars(module).items() if inspect.isclass(v) and issubclass(v, Method)]
+        raise UsageError(f"{path} has no class {name!r}{near(name, valid)}")
+    if not (inspect.isclass(found) and issubclass(found, Method)):
+        raise UsageError(f"{path}: {name} is not a subclass of optim.Method")
+    return found
+
+
+def _execute(path: Path) -> types.ModuleType:
+    name = f"minigrad_user_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up by its name
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever the user's file raises
+        raise UsageError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
+    return module
+
+
+# ------------------------------------------------------------------------------------------------------ settings
+
+
+def _types(kind: type[Method]) -> dict[str, Any]:
+    """{setting: type} of a class; a class that is no dataclass has no settings."""
+    if not dataclasses.is_dataclass(kind):
+        return {}
+    try:
+        hints = typing.get_type_hints(kind)
+    except Exception:  # a user's annotations may name anything
+        hints = {}
+    return {f.name: hints.get(f.name, type(f.default)) for f in dataclasses.fields(kind) if f.init}
+
+
+def _value(spec: str, name: str, given: Any, wanted: Any) -> Any:
+    """A text as the first of the setting's types that can read it."""
+    if not isinstance(given, str):
+        return given
+    kinds = typing.get_args(wanted) or (wanted,)
+    for kind in sorted(kinds, key=lambda k: k is str):  # any text is a str: last
+        reader = READERS.get(kind, str)
+        try:
+            return reader(given)
+        except (ValueError, KeyError):
+            continue
+    words = " or ".join(WORDS.get(kind, str(kind)) for kind in kinds)
+    raise UsageError(f"{label_of(spec)}: {name}={given} is not {words}")
+
+
+READERS = {
+    bool: lambda text: {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[text.lower()],
+    int: int,
+    float: float,
+    types.NoneType: lambda text: {"none": None}[text.lower()],
+}
+WORDS = {bool: "true or false", int: "a whole number", float: "a number", types.NoneType: "none", str: "a word"}
+
+
+def settings_of(method: Method) -> dict[str, Any]:
+    """All settings, those of an inner rule as "inner.NAME": what `parse` takes to build the method again."""
+    if not dataclasses.is_dataclass(method):
+        return {}
+    found: dict[str, Any] = {}
+    for f in dataclasses.fields(method):
+        value = getattr(method, f.name)
+        if isinstance(value, Layerwise):
+            found.update({f"{f.name}.{k}": v for k, v in settings_of(value).items()})
+        elif f.init:
+            found[f.name] = value
+    return found
+
+
+# -------------------------------------------------------------------------------------- several methods in a call
+
+
+def label_of(spec: str) -> str:
+    """A specification with files shortened to their names."""
+    return ":".join(part.rpartition("/")[2] for part in parts(spec))
+
+
+def labels(specs: Iterable[str]) -> list[str]:
+    """A label for each specification; equal ones get -2, -3, …"""
+    seen: dict[str, int] = {}
+    out = []
+    for spec in specs:
+        label = label_of(spec)
+        seen[label] = seen.get(label, 0) + 1
+        out.append(label if seen[label] == 1 else f"{label}-{seen[label]}")
+    return out
+
+
+def assign(names: list[str], texts: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Give every KEY=VALUE to its method.
+
+    Parameters
+    ----------
+    names : list of str
+        The labels of the methods of a call.
+    texts : iterable of str
+        "LABEL.SETTING=VALUE", several in a text separated by commas. The label may be left out where there is one
+        method, and shortened to its first part where that is clear.
+
+    Returns
+    -------
+    dict
+        {label: {setting: value as text}}.
+    """
+    given: dict[str, dict[str, str]] = {name: {} for name in names}
+    for pair in (p.strip() for text in texts for p in text.split(",") if p.strip()):
+        key, equals, value = pair.partition("=")
+        if not equals or not key.strip() or not value.strip():
+            raise UsageError(f"--set {pair}: write it as setting=value")
+        label, setting = _owner(names, key.strip())
+        given[label][setting] = value.strip()
+    return given
+
+
+def _owner(names: list[str], key: str) -> tuple[str, str]:
+    """(label, setting) of a key."""
+    for label in names:
+        if key.startswith(label + "."):
+            return label, key[len(label) + 1 :]
+    for short in _short_forms(names):
+        owners = [label for label in names if short in _short_forms([label])]
+        if key.startswith(short + "."):
+            if len(owners) > 1:
+                raise UsageError(f"--set {key}: {' and '.join(owners)} both start with {short!r}; write the whole name")
+            return owners[0], key[len(short) + 1 :]
+    if len(names) == 1:
+        return names[0], key
+    prefix, dot, _ = key.rpartition(".")
+    if not dot:
+        raise UsageError(f"--set {key}: say whose setting it is, as in {names[0]}.{key}")
+    raise UsageError(f"--set {key}: no -O of this call is called {prefix!r}{near(prefix, names)}")
+
+
+def _short_forms(names: list[str]) -> list[str]:
+    """The first part of `ubp:acp`, the class of `my.py:Mine`."""
+    found = []
+    for label in names:
+        head = parts(label)[0]
+        found.append(head.rpartition(":")[2])
+    return list(dict.fromkeys(found))

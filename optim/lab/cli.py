@@ -1,0 +1,306 @@
+"""The `minigrad` command. Only click and the standard library are imported before a command runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .errors import LabError, UsageError, near
+
+if TYPE_CHECKING:
+    from .runs import Comparison
+    from .session import Session
+
+FAILURE, USAGE = 1, 2
+INTERRUPTED = 128  # plus the number of the signal
+
+
+class Program(click.Group):
+    """A group whose errors are one sentence on stderr, with an exit code that says whose they are."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            there = self.list_commands(ctx)
+            raise UsageError(f"unknown command {args[0]!r}; there are {', '.join(there)}{near(args[0], there)}")
+        return super().resolve_command(ctx, args)
+
+    def main(self, args: Any = None, **extra: Any) -> None:
+        args = list(sys.argv[1:] if args is None else args)
+        debug = "--debug" in args
+        extra["standalone_mode"] = False
+        try:
+            code = super().main([a for a in args if a != "--debug"], **extra)
+        except (KeyboardInterrupt, click.Abort):
+            click.echo("error: interrupted", err=True)
+            sys.exit(INTERRUPTED + signal.SIGINT)
+        except Exception as error:
+            if debug:
+                raise
+            sentence, code = explain(error)
+            click.echo(f"error: {' '.join(sentence.split())}", err=True)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def explain(error: Exception) -> tuple[str, int]:
+    """One sentence about an error, and the exit code."""
+    if isinstance(error, click.NoSuchOption):
+        close = f"; did you mean {error.possibilities[0]!r}?" if error.possibilities else "; --help lists the options"
+        return f"unknown option {error.option_name!r}{close}", USAGE
+    if isinstance(error, click.ClickException):
+        sentence = error.format_message().rstrip(".")
+        return sentence[:1].lower() + sentence[1:], USAGE if error.exit_code == 2 else FAILURE
+    if isinstance(error, UsageError):
+        return str(error), USAGE
+    from minigrad import LoadError, backend, data
+
+    if isinstance(error, (LabError, LoadError, data.DataError, backend.DeviceError)):
+        return str(error), FAILURE
+    if isinstance(error, OSError):
+        return f"{error.filename or 'a file'}: {error.strerror or error}; check the path and the free space", FAILURE
+    if isinstance(error, MemoryError):
+        return "the memory does not suffice; take less data or a smaller network", FAILURE
+    return f"{type(error).__name__}: {error}; add --debug to see where", FAILURE
+
+
+@click.group(
+    cls=Program,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
+@click.pass_context
+def main(ctx: click.Context) -> None:
+    """Train small networks with optimization methods that see inside them.
+
+    \b
+    minigrad train digits -O acp --steps 200
+    minigrad compare autoencoder -O sgd -O adam -O acp -O ubp:acp --seconds 20
+    minigrad optimizers
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+# ------------------------------------------------------------------------------------------------ train and compare
+
+option = click.option
+PATH = click.Path(path_type=Path)
+OPTIONS = (
+    option("-O", "--optimizer", "specs", multiple=True, metavar="NAME[:INNER]", help="Method, or FILE.py:CLASS."),
+    option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Setting: acp.eps=.1, ubp.inner.lr=.03."),
+    option("--steps", type=int, help="Train for this many updates."),
+    option("--epochs", type=float, help="Train for this many passes over the training part."),
+    option("--seconds", type=float, help="Train for this long; evaluations do not count."),
+    option("--seed", type=int, default=0, show_default=True, help="Of θ, batches and methods."),
+    option("--data", "source", metavar="DATA", help="digits, digits8, fashion, a folder of IDX files, FILE.npz."),
+    option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True),
+    option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True),
+    option("--out", type=PATH, default="runs", show_default=True, help="Results go to OUT/PROBLEM-SEED."),
+    option("--overwrite", is_flag=True, help="Replace a run that is there."),
+    option("--resume", type=PATH, metavar="FOLDER", help="Continue a run; with a budget, up to that one."),
+    option("--json", "as_json", is_flag=True, help="Print the results as JSON instead of a table."),
+)
+WITH_RESUME = {"resume", "steps", "epochs", "seconds", "as_json"}
+
+
+def training(command: Callable) -> Callable:
+    """The argument and options that train and compare share."""
+    for add in reversed(OPTIONS):
+        command = add(command)
+    return click.argument("problem", required=False)(click.pass_context(command))
+
+
+@main.command()
+@training
+def train(ctx: click.Context, specs: tuple[str, ...], **asked: Any) -> int:
+    """Train PROBLEM with one method.
+
+    \b
+    minigrad train digits -O adam --steps 200
+    minigrad train classifier -O acp --set lr=.03,eps=1 --data fashion --epochs 2
+    minigrad train digits -O mine.py:Mine --steps 100
+    minigrad train --resume runs/digits-0 --steps 400
+
+    Writes run.json, metrics.jsonl, figure.png and a checkpoint into OUT/PROBLEM-SEED. The exit code is 1 if the
+    method diverged.
+    """
+    if len(specs) > 1:
+        raise UsageError(f"train takes one -O, not {len(specs)}; use compare for several")
+    return run(ctx, specs=specs, **asked)
+
+
+@main.command()
+@training
+def compare(ctx: click.Context, **asked: Any) -> int:
+    """Train PROBLEM with several methods.
+
+    \b
+    minigrad compare autoencoder -O sgd -O adam -O acp -O ubp:acp --seconds 20
+    minigrad compare digits -O acp -O ubp:acp --set acp.eps=.1 --set ubp.mode=mc,ubp.inner.lr=.1
+    minigrad compare digits -O sgd -O sgd --set sgd-2.lr=1 --json
+    minigrad compare --resume runs/autoencoder-0
+
+    All methods start from one θ and see the same batches. Each has settings that suit the problem unless --set changes
+    them. They take turns, and the training clock counts their updates alone. The exit code is 1 if a method diverged.
+    """
+    return run(ctx, **asked)
+
+
+def run(ctx: click.Context, **asked: Any) -> int:
+    """A new run or a resumed one; the exit code."""
+    from .session import Session
+
+    if asked["resume"] is None:
+        session = Session.begin(**asked)
+    else:
+        given = [p for p in ctx.params if ctx.get_parameter_source(p).name == "COMMANDLINE" and p not in WITH_RESUME]
+        if given:
+            raise UsageError(f"--resume takes {_told(given[0])} from the folder; give only a budget and --json with it")
+        session = Session.reopen(asked["resume"], asked)
+    with caught() as signals:
+        finished = follow(session.comparison, lambda: bool(signals))
+        session.picture()
+    if not finished:
+        again = f"minigrad {ctx.info_name} --resume {shlex.quote(str(session.folder.path))}"
+        click.echo(f"stopped and saved; continue with: {again}", err=True)
+        return INTERRUPTED + signals[0]
+    return finish(session, asked["as_json"])
+
+
+def _told(name: str) -> str:
+    words = {"specs": "the methods", "pairs": "the settings", "source": "the data"}
+    return words.get(name, f"the {name}")
+
+
+@contextmanager
+def caught() -> Iterator[list[int]]:
+    """The signals that asked to stop, in a list; a second one ends the program as it would without this."""
+    signals: list[int] = []
+    before = {}
+
+    def note(number: int, frame: Any) -> None:
+        signals.append(number)
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, note)
+    try:
+        yield signals
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def follow(comparison: Comparison, stopped: Callable[[], bool]) -> bool:
+    """Train with the progress on stderr; whether it came to the end."""
+    from .report import Progress
+
+    progress = Progress(comparison, sys.stderr)
+    try:
+        return comparison.train(stopped, progress.tick, progress.logged)
+    finally:
+        progress.close()
+
+
+def finish(session: Session, as_json: bool) -> int:
+    """Print the results and complete run.json; the exit code."""
+    from . import report
+
+    records = session.comparison.records
+    session.complete(report.rows(records))
+    remarks = report.remarks(records)
+    if as_json:
+        found = {**session.facts, "folder": str(session.folder.path), "remarks": remarks}
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False))
+    else:
+        click.echo("\n".join([report.table(records), *remarks]))
+    click.echo(f"figure: {session.folder.path / 'figure.png'}", err=True)
+    if lost := report.divergence(records):
+        raise LabError(lost)
+    return 0
+
+
+# ------------------------------------------------------------------------------------------------------------ tables
+
+
+@main.command()
+def problems() -> None:
+    """List the problems.
+
+    \b
+    minigrad problems
+    """
+    from .problems import PROBLEMS
+
+    for p in PROBLEMS.values():
+        widths = "-".join(map(str, ("D", *p.hidden, "D" if p.reconstructs else "C")))
+        click.echo(f"{p.name:<12} {p.title}")
+        click.echo(f"{'':12} {widths}, {p.activation}, {p.loss.name}, batch {p.batch}")
+        click.echo(f"{'':12} data {p.data}, {p.seconds:g} s unless a budget is given; source: {p.source}\n")
+
+
+@main.command()
+def optimizers() -> None:
+    """List the methods and their settings.
+
+    \b
+    minigrad optimizers
+
+    For each: its equation and source, its settings with their defaults, and where to search for better ones.
+    """
+    import inspect
+
+    from .catalogue import INNER, METHODS
+
+    for name, entry in {**METHODS, **{f"ubp:{k}": v for k, v in INNER.items()}}.items():
+        click.echo(f"{name:<13} {entry.about}")
+        click.echo(f"{'':13} {entry.equation}   [{entry.source}]")
+        for setting, parameter in inspect.signature(entry.kind).parameters.items():
+            if setting == "inner":
+                continue
+            prefix = "inner." if name.startswith("ubp:") else ""
+            searched = f"   {entry.ranges[setting]}" if setting in entry.ranges else ""
+            click.echo(f"{'':13}   {prefix}{setting} = {parameter.default}{searched}")
+        click.echo()
+
+
+@main.command()
+def doctor() -> None:
+    """Show versions, devices and data sets.
+
+    \b
+    minigrad doctor
+    """
+    from minigrad import backend, data
+
+    from . import machine
+
+    for name, version in machine.versions().items():
+        click.echo(f"{name:<11} {version or 'not installed'}")
+    click.echo(f"{'BLAS':<11} {machine.blas()}, {machine.threads()} threads")
+    click.echo(f"{'processor':<11} {machine.processor()}, {machine.cores()} cores")
+    click.echo(f"{'cpu':<11} usable")
+    usable, found = backend.gpu_status()
+    click.echo(f"{'cuda':<11} {'usable: ' if usable else 'not usable: '}{found}")
+    for name, read in data.NAMED.items():
+        try:
+            told = f"found: {read()!r}"
+        except data.DataError as error:
+            told = f"not found: {error}"
+        click.echo(f"{name:<11} {told}")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "minigrad"
+    click.echo(f"{'cache':<11} {cache} ({'there' if cache.is_dir() else 'not there'})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""From what a command was asked to a comparison that is ready to train, new or resumed, and its folder."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from pathlib import Path
+from typing import Any
+
+from minigrad import backend, data
+from minigrad.archive import replacing
+from minigrad.data import Dataset
+
+from . import catalogue, machine, problems
+from .errors import LabError, UsageError
+from .folder import Folder
+from .runs import UNITS, Budget, Comparison
+from .tuned import tuned
+
+
+class Session:
+    """One call of train or compare.
+
+    Attributes
+    ----------
+    folder : Folder
+    facts : dict
+        What run.json says.
+    comparison : Comparison
+    """
+
+    def __init__(self, folder: Folder, facts: dict[str, Any], comparison: Comparison):
+        self.folder, self.facts, self.comparison = folder, facts, comparison
+        comparison.folder = folder
+
+    @classmethod
+    def begin(cls, problem: str | None, specs: tuple[str, ...], pairs: tuple[str, ...], **asked: Any) -> Session:
+        """A new run: everything is checked, loaded and tried for one step before a folder is made.
+
+        Parameters
+        ----------
+        problem : str or None
+        specs, pairs : tuple of str
+            What -O and --set said.
+        **asked
+            steps, epochs, seconds, seed, source, device, dtype, out, overwrite.
+        """
+        if problem is None:
+            raise UsageError(f"name a problem: {', '.join(problems.PROBLEMS)}")
+        chosen = problems.problem(problem)
+        if not specs:
+            raise UsageError(f"name a method with -O; there are {', '.join(catalogue.METHODS)}")
+        _check_seed(asked["seed"])
+        methods, described = _methods(problem, specs, pairs)
+        budget = asked_budget(asked) or Budget("seconds", chosen.seconds)
+        path = Path(asked["out"]) / f"{problem}-{asked['seed']}"
+        Folder.check_free(path, asked["overwrite"])  # before the data is loaded
+        facts = {
+            "problem": problem,
+            "data": _absolute(asked["source"] or chosen.data),
+            **{key: asked[key] for key in ("seed", "device", "dtype")},
+            "budget": {budget.unit: budget.amount},
+            "methods": described,
+        }
+        comparison, sizes = _assemble(facts, methods, budget)
+        folder = Folder.create(path, asked["overwrite"])
+        facts |= {**sizes, **machine.facts()}
+        folder.describe(facts)
+        return cls(folder, facts, comparison)
+
+    @classmethod
+    def reopen(cls, path: Path, asked: dict[str, Any]) -> Session:
+        """A run from its folder; `asked` may hold a new budget.
+
+        Raises
+        ------
+        LabError
+            The folder holds no run, or the data has changed since.
+        """
+        folder = Folder(path)
+        facts = folder.facts()
+        methods = {m["label"]: catalogue.parse(m["spec"], m["settings"]) for m in facts["methods"]}
+        budget = asked_budget(asked) or Budget(*next(iter(facts["budget"].items())))
+        comparison, sizes = _assemble(facts, methods, budget)
+        if sizes["fingerprint"] != facts["fingerprint"]:
+            raise LabError(f"{facts['data']} is no longer what {path} was trained on; train anew with another --out")
+        session = cls(folder, facts, comparison)
+        comparison.resume()
+        facts["budget"] = {budget.unit: budget.amount}
+        facts.pop("results", None)
+        folder.describe(facts)
+        return session
+
+    def picture(self) -> None:
+        """Write figure.png."""
+        from .figures import draw  # matplotlib is slow to import
+
+        facts = self.facts
+        title = f"{facts['problem']}: {problems.problem(facts['problem']).title}"
+        name = os.path.basename(facts["data"])
+        subtitle = f"{name}, N = {facts['train']:,}, batch {facts['batch']}, seed {facts['seed']}, {facts['dtype']}"
+        with replacing(self.folder.path / "figure.png") as stream:
+            draw(self.comparison.records, title, subtitle, stream)
+
+    def complete(self, results: list[dict]) -> None:
+        """Add the results to run.json."""
+        self.facts["results"] = results
+        self.folder.describe(self.facts)
+
+
+def _check_seed(seed: int) -> None:
+    try:
+        backend.random_key(seed)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _methods(problem: str, specs: tuple[str, ...], pairs: tuple[str, ...]) -> tuple[dict, list[dict]]:
+    """{label: Method}, and the same in words for run.json."""
+    names = catalogue.labels(specs)
+    changes = catalogue.assign(names, pairs)
+    methods, described = {}, []
+    for name, spec in zip(names, specs):
+        methods[name] = catalogue.parse(spec, {**tuned(problem, spec), **changes[name]})
+        settings = catalogue.settings_of(methods[name])
+        changed = {key: settings[key] for key in changes[name]}
+        described.append({"label": name, "spec": _absolute_spec(spec), "changed": changed, "settings": settings})
+    return methods, described
+
+
+def asked_budget(asked: dict[str, Any]) -> Budget | None:
+    """The one budget that was asked for."""
+    given = {unit: asked[unit] for unit in UNITS if asked[unit] is not None}
+    if len(given) > 1:
+        raise UsageError(f"give one of --steps, --epochs and --seconds, not {len(given)}")
+    return Budget(*next(iter(given.items()))) if given else None
+
+
+def _assemble(facts: dict, methods: dict, budget: Budget) -> tuple[Comparison, dict]:
+    """Load the data and set up the runs; the sizes of it for run.json."""
+    backend.module(facts["device"])  # says why it cannot be used before the data is loaded
+    dataset = data.load(facts["data"])
+    task = problems.problem(facts["problem"]).prepare(dataset, facts["device"], facts["dtype"])
+    sizes = {
+        "train": len(dataset.train[0]),
+        "test": len(dataset.test[0]),
+        "batch": task.batch,
+        "parameters": task.net.size(),
+        "fingerprint": _fingerprint(dataset),
+    }
+    return Comparison(task, methods, budget, facts["seed"]), sizes
+
+
+def _fingerprint(dataset: Dataset) -> int:
+    """A number that changes with the training part."""
+    x, y = dataset.train
+    return zlib.crc32(y.tobytes(), zlib.crc32(x.tobytes()))
+
+
+def _absolute(source: str) -> str:
+    """A data set's name as it is, a path from the root, so that --resume works from anywhere."""
+    path = os.path.expanduser(source)
+    return os.path.abspath(path) if source not in data.NAMED and os.path.exists(path) else source
+
+
+def _absolute_spec(spec: str) -> str:
+    return ":".join(os.path.abspath(p) if ".py:" in p else p for p in catalogue.parts(spec))
