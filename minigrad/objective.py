@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from . import backend, ops
+from .graph import Graph
 from .losses import View, as_loss
-from .params import Params, Tracked, Windows
+from .params import Params, Windows
 from .sites import Sweep, layer_gradient, signal_walk
 from .tensor import Tensor, raw
 from .walk import accumulate, between, forward, forward_over_reverse, reverse, send, turns
@@ -33,62 +34,6 @@ class Cost:
 
     def __repr__(self) -> str:
         return f"Cost(forwards={self.forwards}, backwards={self.backwards}, products={self.products})"
-
-
-class Graph:
-    """The recorded forward pass, and where the layers are in it.
-
-    Attributes
-    ----------
-    out : Tensor
-        The network's output (N, C), or a function's one number.
-    order, reach
-        The nodes between the parameters and the output, as `walk.between` gives them.
-    inner : set of int
-        `reach` without the parameters: where a signal goes that forms no gradient.
-    sites : dict
-        {seq of a dense node: NAME} where its weights are the windows NAME.W, NAME.b.
-    held : set of str
-        The windows of the sites.
-    """
-
-    __slots__ = ("out", "leaves", "order", "reach", "inner", "sites", "held", "above")
-
-    def __init__(self, out: Tensor, tracked: Tracked):
-        self.out = out
-        self.leaves = tracked.leaves
-        self.order, self.reach = between(out, tracked.leaves.values())
-        self.inner = self.reach - tracked.names.keys()
-        self.sites: dict[int, str] = {}
-        self.above: dict[int, tuple] = {}
-        self.held: set[str] = set()
-        for node in self.order:
-            if node.op is ops.affine:
-                name = _site_name(node, tracked.names)
-                if name is not None:
-                    self.sites[node.seq] = name
-                    self.held.add(name + ".W")
-                    if node.args[2] is not None:
-                        self.held.add(name + ".b")
-
-    @property
-    def siteless(self) -> list[str]:
-        """Names of the parameters that belong to no site."""
-        return [] if len(self.held) == len(self.leaves) else [name for name in self.leaves if name not in self.held]
-
-    def tangents(self, windows: Windows) -> dict[int, Any]:
-        """{seq: window} of the parameters that the output depends on."""
-        return {leaf.seq: windows[name] for name, leaf in self.leaves.items()}
-
-
-def _site_name(node: Tensor, names: dict[int, str]) -> str | None:
-    """NAME where a dense node's weights are the windows NAME.W and NAME.b (or no bias)."""
-    _, w, b = node.args
-    window = names.get(w.seq) if type(w) is Tensor else None
-    if window is None or not window.endswith(".W"):
-        return None
-    name = window[:-2]
-    return name if b is None or (type(b) is Tensor and names.get(b.seq) == name + ".b") else None
 
 
 class Objective:
@@ -409,7 +354,7 @@ class Objective:
         graph = self.graph()
         if chunk is not None:
             return self._signal_blocks(graph, self._seed(kind, samples, rng), chunk)
-        return _by_name(graph, self.signals_at(kind, samples, rng))
+        return graph.by_name(self.signals_at(kind, samples, rng))
 
     def signals_at(self, kind: str, samples: int = 1, rng: Any = None) -> dict[int, Any]:
         """`signals` under the nodes' `seq` instead of names."""
@@ -426,7 +371,7 @@ class Objective:
             raise ValueError(f"chunk must be at least 1, not {chunk}")
         for start in range(0, len(seed), chunk):
             self.cost.backwards += 1
-            yield _by_name(graph, signal_walk(graph, seed[start : start + chunk])[0])
+            yield graph.by_name(signal_walk(graph, seed[start : start + chunk])[0])
 
     def _seed(self, kind: str, samples: int, rng: Any) -> Any:
         """The signals (K, N, C) at the output."""
@@ -507,14 +452,3 @@ def _stacked_gradient(pairs: list, into: Windows, name: str, bias: bool, before:
         first = pairs[0][0]
         rows = 0.0 if first is None else first.sum(tuple(range(first.ndim - 1)))
         into[name + ".b"][...] = into[name + ".b"] + rows if name + ".b" in before else rows
-
-
-def _by_name(graph: Graph, found: dict[int, Any]) -> dict[str, Any]:
-    named: dict[str, Any] = {}
-    counts: dict[str, int] = {}
-    for seq, name in graph.sites.items():
-        counts[name] = counts.get(name, 0) + 1
-        named[name if counts[name] == 1 else f"{name}@{counts[name]}"] = found[seq]
-    return named
-
-

@@ -18,7 +18,8 @@ from .tensor import Tensor, raw
 from .walk import accumulate, send
 
 if TYPE_CHECKING:
-    from .objective import Graph, Objective
+    from .graph import Graph
+    from .objective import Objective
 
 EXPLICIT_LIMIT = 1 << 31  # bytes of J that `site.J` makes at most
 
