@@ -65,7 +65,7 @@ def measured(suite: Any, case: str, settings: Any) -> list[Any]:
     with contextlib.ExitStack() as stack:
         chosen, told = start(suite, case, settings, stack)
         figures = timing.compare(suite, case, chosen, settings)
-    click.echo(timing.table(suite.title(case), figures) + told + "\n")
+    click.echo(timing.table(suite.CASES[case].title, figures) + told + "\n")
     return figures
 
 
@@ -80,20 +80,21 @@ def start(suite: Any, case: str, settings: Any, stack: contextlib.ExitStack) -> 
         for variant in variants:
             own = Worker(suite.__name__.rpartition(".")[2], case, variant + tuned, settings.threads, settings.clock)
             trial[stack.enter_context(own)] = variant
-        chosen[name] = min(trial, key=lambda own: min(own.run(suite.count(case)) for _ in range(5)))
+        chosen[name] = min(trial, key=lambda own: min(own.run(suite.CASES[case].count) for _ in range(5)))
         told += f"\n  {name}: {trial[chosen[name]]}" if len(variants) > 1 else ""
     return chosen, told
 
 
-def command(name: str, cases: tuple[str, ...], text: str) -> None:
-    """Add the command that runs a suite."""
+def command(name: str, suites: dict[str, tuple[str, ...]], text: str) -> None:
+    """Add the command that runs some cases of some suites."""
+    names = [case for cases in suites.values() for case in cases]
 
     @main.command(name, help=text)
     @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of the BLAS and of torch.")
     @click.option("--clock", type=click.Choice(["cpu", "wall"]), help="Default: cpu for one thread, wall for more.")
     @click.option("--seconds", type=float, default=10.0, show_default=True, help="At least, for each case.")
     @click.option("--rounds", type=click.IntRange(3), default=30, show_default=True, help="At least, for each case.")
-    @click.option("--only", type=click.Choice(cases), multiple=True, help="These cases; may be given several times.")
+    @click.option("--only", type=click.Choice(names), multiple=True, help="These cases; may be given several times.")
     @click.option("--json", "file", type=click.Path(path_type=Path), help="Write the figures to this file.")
     @click.option("--gate", is_flag=True, help="Exit 1 where a ratio is over its limit (not those to a framework).")
     def run(threads, clock, seconds, rounds, only, file, gate):
@@ -106,23 +107,26 @@ def command(name: str, cases: tuple[str, ...], text: str) -> None:
         versions = ", ".join(f"{library} {version}" for library, version in about["versions"].items())
         click.echo(f"{about['cpu']}, {about['cores']} cores, threads {threads}, {about['blas']}, {versions}")
         click.echo(f"{clock} clock; medians of the ratios of each round\n")
-        suite = importlib.import_module(f".{name}", __package__)
-        figures = [f for case in cases if not only or case in only for f in measured(suite, case, settings)]
+        figures = []
+        for suite, cases in suites.items():
+            module = importlib.import_module(f".{suite}", __package__)
+            for case in cases:
+                figures += measured(module, case, settings) if not only or case in only else []
         if file:
-            file.write_text(json.dumps({**about, "suite": name, "figures": timing.record(figures)}, indent=1) + "\n")
+            file.write_text(json.dumps({**about, "figures": [f.record() for f in figures]}, indent=1) + "\n")
         if gate:
             sys.exit(verdict(figures))
 
 
 def verdict(figures: list[Any]) -> int:
     """Say which gated ratios are over or too noisy; the exit code."""
-    words = [f.verdict for f in figures if f.gate]
+    words = set()
     for f in figures:
-        if f.gate and f.verdict in ("over", "too noisy"):
-            click.echo(f"{f.verdict}: {f.case}, {f.name} ÷ {f.over} {f.ratio:.3f} ± {f.spread:.1%}, limit {f.most}")
-    found = next((word for word in ("over", "too noisy") if word in words), "ok")
-    click.echo(f"gate: {found}")
-    return int(found == "over")
+        if f.limit.gate and f.verdict in ("over", "too noisy"):
+            words.add(f.verdict)
+            click.echo(f"{f.verdict}: {f.case}, {f.name} = {f.ratio:.3f} ± {f.spread:.1%}, limit {f.limit.most}")
+    click.echo(f"gate: {'over' if 'over' in words else 'too noisy' if words else 'ok'}")
+    return int("over" in words)
 
 
 @click.group(help=__doc__.partition("\n")[0])
@@ -130,9 +134,10 @@ def main() -> None:
     """Collect the commands."""
 
 
-command("step", ("AE", "CLS", "SMALL", "chain", "chain-0d"), "One training step, and a chain of additions.")
-command("ubp", ("AE", "CLS"), "UBP in every mode, and ACP, against SGD.")
-command("curvature", ("AE", "CLS"), "Signals and curvature products against a gradient.")
+STEPS = {"step": ("AE", "CLS", "SMALL"), "chain": ("chain", "chain-0d")}
+command("step", STEPS, "One training step, and a chain of additions.")
+command("ubp", {"ubp": ("AE", "CLS")}, "UBP in every mode, and ACP, against SGD.")
+command("curvature", {"curvature": ("AE", "CLS")}, "Signals and curvature products against a gradient.")
 
 
 @main.command(hidden=True)

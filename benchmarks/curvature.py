@@ -14,8 +14,7 @@ from . import cases
 from .peers_numpy import Handwritten
 from .timing import Limit
 
-CASES = ("AE", "CLS")
-NETWORKS = {name: replace(cases.CASES[name], n=128) for name in CASES}
+CASES = {case.name: replace(case, n=128) for case in (cases.AE, cases.CLS)}
 BASE = "NumPy gradient"
 MUST = {"h, da of every example": 0.75, "GGN·v": 1.85, "H·v": 2.65, "J_a of all layers": 2.15}
 QUANTITIES = {
@@ -27,20 +26,12 @@ QUANTITIES = {
 }
 
 
-def title(case: str) -> str:
-    return NETWORKS[case].title
-
-
-def count(case: str) -> int:
-    return NETWORKS[case].count
-
-
 def contenders(case: str) -> dict[str, list[str]]:
     return {name: [name] for name in (BASE, *QUANTITIES) if case == "CLS" or name != "J_a of all layers"}
 
 
 def make(case: str, name: str) -> Callable[[], Any]:
-    case = NETWORKS[case]
+    case = CASES[case]
     if name == BASE:
         return Handwritten(case).gradient
     params, v, quantity = case.params(), _direction(case), QUANTITIES[name]
@@ -54,7 +45,7 @@ def _direction(case: cases.Case) -> np.ndarray:
 
 def check(case: str) -> None:
     """Each quantity against another way to it."""
-    case = NETWORKS[case]
+    case = CASES[case]
     cases.check(case, {"NumPy": Handwritten})
     params, v = case.params(), _direction(case)
     f = case.objective(params)
@@ -83,7 +74,3 @@ def _close(what: str, found: Any, expected: Any, tolerance: float = 1e-3) -> Non
 
 def limits(case: str, names: list[str]) -> list[Limit]:
     return [Limit(name, BASE, MUST.get(name)) for name in names]
-
-
-def derived(case: str, seconds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {}

@@ -55,20 +55,7 @@ class Foreach(Loop):
 
 
 class Optimizer(Loop):
-    """backward() and torch.optim.SGD."""
-
-    def __init__(self, case: Case, rate: float = RATE):
-        super().__init__(case, rate)
-        self.sgd = torch.optim.SGD(self.parameters, lr=rate, foreach=True)
-
-    def step(self) -> None:
-        self.sgd.zero_grad()
-        self.loss().backward()
-        self.sgd.step()
-
-
-class Modules(Optimizer):
-    """The same with torch.nn's modules, as its tutorials have it."""
+    """torch.nn's modules and torch.optim.SGD, as the tutorials have it."""
 
     def __init__(self, case: Case, rate: float = RATE):
         super().__init__(case, rate)
@@ -79,15 +66,19 @@ class Modules(Optimizer):
             layers += [MODULES[name]()] if name else []
         self.net = torch.nn.Sequential(*layers)
         self.parameters = list(self.net.parameters())
-        self.sgd = torch.optim.SGD(self.parameters, lr=rate)
-        self.criterion = torch.nn.MSELoss(reduction="sum") if self.squared else torch.nn.CrossEntropyLoss()
+        self.sgd = torch.optim.SGD(self.parameters, lr=rate, foreach=True)
 
     def loss(self) -> torch.Tensor:
-        value = self.criterion(self.net(self.x), self.y)
-        return value / self.n if self.squared else value
+        h = self.net(self.x)
+        return F.mse_loss(h, self.y, reduction="sum") / self.n if self.squared else F.cross_entropy(h, self.y)
+
+    def step(self) -> None:
+        self.sgd.zero_grad()
+        self.loss().backward()
+        self.sgd.step()
 
 
-STEPS = {"torch loop": Loop, "torch foreach": Foreach, "torch optim.SGD": Optimizer, "torch modules": Modules}
+STEPS = {"torch loop": Loop, "torch foreach": Foreach, "torch optim.SGD": Optimizer}
 
 
 def chain(x: np.ndarray, c: np.ndarray, length: int) -> Any:

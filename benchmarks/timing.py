@@ -50,25 +50,38 @@ class Limit:
 
 @dataclass
 class Figure:
-    """One measured ratio: the median over the rounds, the quartiles, the median time, the verdict."""
+    """One measured ratio: the median over the rounds, the quartiles, the median time."""
 
     case: str
-    name: str
-    over: str
+    limit: Limit
     ratio: float
     low: float
     high: float
     milliseconds: float
     rounds: int
-    most: float | None = None
-    stretch: float | None = None
-    gate: bool = False
-    verdict: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.limit.name} ÷ {self.limit.over}"
 
     @property
     def spread(self) -> float:
         """Half the distance of the quartiles, as a part of the ratio."""
         return (self.high - self.low) / (2.0 * self.ratio)
+
+    @property
+    def verdict(self) -> str:
+        """ok, over, or tie where the limit lies less than the spread below the ratio; or that it cannot be said."""
+        most = self.limit.most
+        if most is None:
+            return ""
+        if self.spread > NOISE:
+            return "too noisy"
+        return "ok" if self.ratio <= most else "tie" if self.ratio <= most * (1.0 + self.spread) else "over"
+
+    def record(self) -> dict[str, Any]:
+        """The figure for JSON."""
+        return {**asdict(self), "spread": self.spread, "verdict": self.verdict}
 
 
 def measure(contenders: dict[str, Any], count: int, settings: Settings, times: dict[str, list]) -> None:
@@ -84,32 +97,21 @@ def measure(contenders: dict[str, Any], count: int, settings: Settings, times: d
         done += 1
 
 
-def figure(case: str, limit: Limit, times: dict[str, Any]) -> Figure:
+def figure(case: str, limit: Limit, seconds: dict[str, np.ndarray]) -> Figure:
     """The ratio that a limit speaks of."""
-    own, base = np.asarray(times[limit.name]), np.asarray(times[limit.over])
-    low, ratio, high = np.quantile(own / base, [0.25, 0.5, 0.75]).tolist()
-    found = Figure(case, limit.name, limit.over, ratio, low, high, float(np.median(own)) * 1e3, len(own))
-    found.most, found.stretch, found.gate = limit.most, limit.stretch, limit.gate and limit.most is not None
-    found.verdict = judge(found)
-    return found
-
-
-def judge(f: Figure) -> str:
-    """ok, over, or tie where the limit lies less than the spread below the ratio; or that it cannot be said."""
-    if f.most is None:
-        return ""
-    if f.spread > NOISE:
-        return "too noisy"
-    return "ok" if f.ratio <= f.most else "tie" if f.ratio <= f.most * (1.0 + f.spread) else "over"
+    own = seconds[limit.name]
+    low, ratio, high = np.quantile(own / seconds[limit.over], [0.25, 0.5, 0.75]).tolist()
+    return Figure(case, limit, ratio, low, high, float(np.median(own)) * 1e3, len(own))
 
 
 def compare(suite: Any, case: str, contenders: dict[str, Any], settings: Settings) -> list[Figure]:
     """All figures of a suite's case, measured again while one with a limit is too noisy."""
     times: dict[str, list] = {}
     for _ in range(settings.tries):
-        measure(contenders, suite.count(case), settings, times)
+        measure(contenders, suite.CASES[case].count, settings, times)
         seconds = {name: np.asarray(value) for name, value in times.items()}
-        seconds.update(suite.derived(case, seconds))
+        if hasattr(suite, "derived"):
+            seconds.update(suite.derived(seconds))
         figures = [figure(case, limit, seconds) for limit in suite.limits(case, list(contenders))]
         if not any(f.verdict == "too noisy" for f in figures):
             break
@@ -120,14 +122,9 @@ def table(title: str, figures: list[Figure]) -> str:
     """The figures of one case as text."""
     rows = [("", "ms", "ratio", "quartiles", "must reach", "stretch", "")]
     for f in figures:
-        bounds = ["" if value is None else f"{value:.2f}" for value in (f.most, f.stretch)]
-        spread = "" if f.name == f.over else f"{f.low:.3f}–{f.high:.3f}"
-        rows.append((f"{f.name} ÷ {f.over}", f"{f.milliseconds:#.4g}", f"{f.ratio:.3f}", spread, *bounds, f.verdict))
+        bounds = ["" if value is None else f"{value:.2f}" for value in (f.limit.most, f.limit.stretch)]
+        spread = "" if f.limit.name == f.limit.over else f"{f.low:.3f}–{f.high:.3f}"
+        rows.append((f.name, f"{f.milliseconds:#.4g}", f"{f.ratio:.3f}", spread, *bounds, f.verdict))
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     lines = ["  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:]))]) for row in rows]
     return "\n".join([f"{title}  ({figures[0].rounds} rounds)", *("  " + line.rstrip() for line in lines)])
-
-
-def record(figures: list[Figure]) -> list[dict]:
-    """The figures for JSON."""
-    return [{**asdict(f), "spread": f.spread} for f in figures]

@@ -82,14 +82,15 @@ def read(record: Path) -> dict:
 
 @click.command(help=__doc__)
 @click.argument("problems", nargs=-1)
+@click.option("-O", "specs", multiple=True, default=SPECS, help="These methods only.")
 @click.option("--trials", default=10, show_default=True, help="For every method.")
 @click.option("--record", type=click.Path(path_type=Path), default=Path(__file__).with_name("tuned.jsonl"))
-def main(problems, trials, record):
+def main(problems, specs, trials, record):
     known = read(record)
     table = {}
     for problem in problems or EPOCHS:
         table[problem] = {}
-        for spec in SPECS:
+        for spec in specs:
             search(problem, spec, trials, known, record)
             tried = [p for p in points(spec, trials) if (problem, spec, json.dumps(p)) in known]
             best = min(tried, key=lambda p: known[problem, spec, json.dumps(p)])

@@ -9,3 +9,5 @@ from .ops import *
 from .params import Params
 from .tensor import Tensor, debug, elementwise, linear, multilinear, primitive, track
 from .transforms import ggnvp, grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
+
+__version__ = "0.1.0"

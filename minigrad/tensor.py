@@ -97,7 +97,7 @@ class Tensor:
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         if backend.xp(self.value) is not np:
             raise TypeError("this Tensor lives on the device; ask for a copy with backend.to_host(tensor.value)")
-        return np.array(self.value, dtype=dtype, copy=copy)
+        return np.asarray(self.value, dtype) if copy is None else np.array(self.value, dtype, copy=copy)
 
     def __setitem__(self, index: Any, value: Any) -> None:
         raise TypeError("elements of a Tensor cannot be assigned; build the new array with where(condition, a, b)")

@@ -28,10 +28,11 @@ class _Trace:
             self.out = np.asarray(float(self.out))
         if not hasattr(self.out, "shape"):
             raise TypeError(f"the function must return one array, not {type(self.out).__name__}")
-        self.order, self.reach = between(self.out, self.inputs) if type(self.out) is Tensor else ([], set())
-        self.depends = type(self.out) is Tensor and self.out.seq in self.reach
-        outer = any(type(x) is Tensor for x in inputs) or (type(self.out) is Tensor and not self.depends)
-        self.nested = outer or is_nested(self.order, self.reach)
+        self.depends, self.nested = False, any(type(x) is Tensor for x in inputs)
+        if type(self.out) is Tensor:
+            self.order, self.reach = between(self.out, self.inputs)
+            self.depends = self.out.seq in self.reach
+            self.nested = self.nested or is_nested(self.out, self.order, self.reach, self.inputs)
 
     def result(self) -> Any:
         """The output as the caller should see it: an array, or a Tensor of the outer transform."""

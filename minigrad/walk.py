@@ -49,9 +49,24 @@ def between(output: Tensor, inputs: Iterable[Tensor]) -> tuple[list[Tensor], set
     return order, reach
 
 
-def is_nested(order: list[Tensor], reach: set[int]) -> bool:
-    """Whether the nodes read a Tensor that does not come from the inputs: it belongs to an outer trace."""
-    return any(type(a) is Tensor and a.seq not in reach for node in order for a in node.args)
+def is_nested(output: Tensor, order: list[Tensor], reach: set[int], inputs: Iterable[Tensor]) -> bool:
+    """Whether the output depends on a Tensor older than the inputs: it belongs to an outer trace.
+
+    A younger Tensor that does not come from the inputs is the variable of an inner trace, which has ended.
+    """
+    first = min(t.seq for t in inputs)
+    stack = [a for node in order for a in node.args if type(a) is Tensor and a.seq not in reach]
+    if output.seq not in reach:
+        stack.append(output)
+    seen = set()
+    while stack:
+        node = stack.pop()
+        if node.seq < first:
+            return True
+        if node.seq not in seen:
+            seen.add(node.seq)
+            stack.extend(a for a in node.args if type(a) is Tensor)
+    return False
 
 
 def raw_args(node: Tensor) -> list:

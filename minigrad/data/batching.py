@@ -87,7 +87,8 @@ class Batches:
             raise ValueError(f"step {step} is negative; steps count from 0")
         epoch, position = divmod(step, len(self))
         index = self._epoch_order(epoch)[position * self.size : (position + 1) * self.size]
-        return self.x[index], self.y[index]
+        x = self.x[index]
+        return x, x if self.y is self.x else self.y[index]  # an autoencoder's target is its input
 
     def _epoch_order(self, epoch: int) -> Any:
         """The permutation of an epoch on the device of x; the latest one is kept."""

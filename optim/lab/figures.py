@@ -86,7 +86,7 @@ def _style(ax: Axes, x: str) -> None:
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[["left", "bottom"]].set_color("#888888")
     ax.tick_params(colors=INK, labelsize=9, which="both")
-    ax.grid(True, color="#e6e6e6", linewidth=0.8)
+    ax.grid(True, which="both", color="#e6e6e6", linewidth=0.8)
     ax.set_axisbelow(True)
     ax.set_xlim(left=0)
     ax.margins(x=0.02)

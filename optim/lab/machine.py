@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+import minigrad
+
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 
 
@@ -22,7 +24,7 @@ def version(package: str) -> str | None:
 
 def versions() -> dict[str, str | None]:
     """{name: version} of what computes."""
-    found = {"python": platform.python_version(), "minigrad": version("minigrad") or "not installed (source folder)"}
+    found = {"python": platform.python_version(), "minigrad": minigrad.__version__}
     return {**found, **{name: version(name) for name in ("numpy", "scipy", "matplotlib", "click")}}
 
 

@@ -16,6 +16,7 @@ def normal(*shape: int, seed: int = 0) -> np.ndarray:
 
 def close(found, expected, tolerance):
     """Equal shapes, and elements equal to `tolerance` relative to the largest (or to 1)."""
+    assert type(found) is not Tensor, "an array was expected"
     found, expected = np.asarray(found), np.asarray(expected)
     assert found.shape == expected.shape
     error = float(abs(found - expected).max()) if found.size else 0.0

@@ -123,6 +123,16 @@ def test_arrays_in_give_arrays_out():
         assert isinstance(result, (np.ndarray, np.floating))
 
 
+@pytest.mark.parametrize("transform", [
+    mg.grad, mg.jacobian, mg.hessian, lambda f: lambda x: mg.jvp(f, (x,), (x,))[1], lambda f: lambda x: mg.hvp(f, x, x),
+    lambda f: lambda x: mg.ggnvp(f, mg.square, x, x), lambda f: lambda x: mg.vjp(f, x)[0],
+])  # fmt: skip
+def test_an_inner_transform_that_has_ended_leaves_arrays(transform):
+    """Its variable is a Tensor in the outer graph, but nobody differentiates in it any more."""
+    found = transform(lambda x: x * mg.grad(lambda y: mg.sin(x * y) * y**2)(np.float64(1.3)))(np.float64(0.7))
+    assert isinstance(found, (np.ndarray, np.floating))
+
+
 def test_numbers_and_lists_are_taken_as_float64():
     assert float(mg.grad(lambda x: x**2)(3)) == 6.0
     np.testing.assert_array_equal(mg.grad(mg.prod)([2.0, 3.0]), [3.0, 2.0])
