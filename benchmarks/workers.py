@@ -6,6 +6,7 @@ that it has on its own (HIPS autograd on AE: 1.2 of the floor in company, 1.7 al
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import subprocess
@@ -34,8 +35,9 @@ class Worker:
 
     def run(self, count: int) -> float:
         """Seconds per step."""
-        self.process.stdin.write(f"{count}\n")
-        self.process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(f"{count}\n")
+            self.process.stdin.flush()
         answer = self.process.stdout.readline()
         if not answer:
             raise RuntimeError(f"a contender ended with exit code {self.process.wait()}: see its message above")
@@ -45,7 +47,8 @@ class Worker:
         return self
 
     def __exit__(self, *exc: Any) -> None:
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
         self.process.wait()
 
 

@@ -6,7 +6,6 @@ between the two libraries is met here: uploads, guarded factorisations, reused b
 
 from __future__ import annotations
 
-import functools
 import math
 import sys
 import zlib
@@ -199,14 +198,18 @@ def zeros_like(array: Any) -> Any:
     return xp(array).zeros(array.shape, array.dtype)
 
 
-@functools.lru_cache(maxsize=64)
-def _ones(size: int, dtype: str, device: str) -> Any:
-    return module(device).ones(size, dtype)
+_ones: dict[tuple, Any] = {}
 
 
 def ones(size: int, reference: Any) -> Any:
-    """A vector of ones, kept for the next time; read only."""
-    return _ones(size, reference.dtype.str, device_of(reference))
+    """A vector of ones with the dtype and device of `reference`, kept for the next time; read only."""
+    key = (size, reference.dtype, type(reference))
+    found = _ones.get(key)
+    if found is None:
+        if len(_ones) > 64:
+            _ones.clear()
+        found = _ones[key] = xp(reference).ones(size, reference.dtype)
+    return found
 
 
 def unary(name: str):
@@ -258,8 +261,8 @@ def matmul(a: Any, b: Any) -> Any:
             return matmul(a.reshape(rows, a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[-1])
         if type(a) is ndarray and a.ndim == 2:
             if a.shape[0] * b.shape[1] * a.itemsize >= LARGE and a.dtype == b.dtype:
-                return np.dot(a, b, out=pool.take((a.shape[0], b.shape[1]), a.dtype))
-            return np.dot(a, b)  # the same product as matmul, started a microsecond sooner
+                return a.dot(b, pool.take((a.shape[0], b.shape[1]), a.dtype))
+            return a.dot(b)  # the same product as matmul, started a microsecond sooner
     return xp(a).matmul(a, b)
 
 
@@ -272,14 +275,14 @@ def row_max(a: Any) -> Any:
 
 def row_sum(a: Any) -> Any:
     """Sum of every row of a (N, C), as a column: a product with ones."""
-    return xp(a).dot(a, ones(a.shape[-1], a))[:, None]
+    return a.dot(ones(a.shape[-1], a))[:, None]
 
 
 def row_dot(a: Any, b: Any) -> Any:
     """Σ over the last axis of a·b: one pass on the host, one product and one reduction on the device."""
     if type(a) is ndarray:
         if a.nbytes < LARGE and a.ndim == 2:
-            return np.dot(a * b, ones(a.shape[1], a))
+            return (a * b).dot(ones(a.shape[1], a))
         return np.einsum("...i,...i->...", a, b)
     return (a * b).sum(-1)
 

@@ -122,13 +122,13 @@ class Loss:
 class _SquaredErrorView(View):
     def __init__(self, loss, z, y):
         super().__init__(loss, z, y)
-        self.residual = ops.subtract(z, y)
+        self.residual = ops.subtract.forward(z, y)
 
     def value(self):
         return backend.row_dot(self.residual, self.residual)
 
     def _slope(self):
-        return ops.multiply(self.residual, 2.0)
+        return ops.multiply.forward(self.residual, 2.0)
 
     def curvature(self, v):
         return ops.multiply(v, 2.0)
@@ -154,7 +154,7 @@ class _SoftmaxView(View):
     def __init__(self, loss, z, y):
         super().__init__(loss, z, y)
         self.top = backend.row_max(z)
-        e = ops.exp(z - self.top)
+        e = ops.exp.forward(z - self.top)
         self.total = backend.row_sum(e)
         e /= self.total
         self.p = e
@@ -164,7 +164,7 @@ class _SoftmaxView(View):
         return lse[:, 0] - backend.row_dot(self.y, self.z)
 
     def _slope(self):
-        return ops.subtract(self.p, self.y)
+        return ops.subtract.forward(self.p, self.y)
 
     def curvature(self, v):
         pv = self.p * v
@@ -209,7 +209,7 @@ class _SigmoidView(View):
         return ops.sigmoid_ce(self.z, self.y)
 
     def _slope(self):
-        return ops.subtract(self.p, self.y)
+        return ops.subtract.forward(self.p, self.y)
 
     def curvature(self, v):
         return ops.dsigmoid(self.p) * v

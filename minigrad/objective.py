@@ -204,7 +204,7 @@ class Objective:
         if self.loss is None:
             value = self.graph().out.value
             return backend.xp(value).asarray(1.0 * scale, dtype=value.dtype)
-        return ops.multiply(self.view().gradient(), scale * (1.0 / self.n))
+        return ops.multiply.forward(self.view().gradient(), scale * (1.0 / self.n))
 
     def _pull(self, graph: Graph, signal: Any, into: Windows) -> None:
         """Write Jᵀ signal into windows: backprop, with every dense layer's product going straight to its place."""

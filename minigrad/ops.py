@@ -83,7 +83,8 @@ cos = elementwise(backend.unary("cos"), lambda y, x: negative(sin(x)))
 
 def _floating(x):
     """x as a floating array, so that results may be written in place."""
-    x = xp(x).asarray(x)
+    if type(x) is not backend.ndarray:
+        x = xp(x).asarray(x)
     return x if x.dtype.kind in "fc" else x.astype(float)
 
 

@@ -87,7 +87,7 @@ class Site:
         """
         self._check()
         sweep, bias = self._sweep, self.b is not None
-        scaled = ops.multiply(self.da if da is None else da, scale * (1.0 / self.objective.n))
+        scaled = ops.multiply.forward(self.da if da is None else da, scale * (1.0 / self.objective.n))
         before = sweep.seen & sweep.written
         layer_gradient(scaled, self.h if h is None else h, sweep.windows, self.name, bias, before)
         return self._written()
@@ -276,6 +276,6 @@ def layer_gradient(da: Any, h: Any, windows: Mapping[str, Any], name: str, bias:
 
 def _product_into(a: Any, b: Any, windows: Mapping[str, Any], name: str, before: Collection[str]) -> None:
     if name in before:
-        windows[name][...] += backend.xp(b).dot(a, b)
+        windows[name][...] += a.dot(b)
     else:
-        backend.xp(b).dot(a, b, out=windows[name])
+        a.dot(b, windows[name])

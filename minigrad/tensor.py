@@ -147,7 +147,11 @@ watching: list = []  # what `debug()` asks to be told of every value; empty outs
 
 def record(op: Primitive, args: tuple, kw: dict = _NO_KEYWORDS) -> Tensor:
     """Apply `op` to arguments of which one is a Tensor, and remember it as a node."""
-    arrays = [a.value if type(a) is Tensor else a for a in args]
+    if len(args) == 2:  # spares the most frequent operations a loop
+        a, b = args
+        arrays = (a.value if type(a) is Tensor else a, b.value if type(b) is Tensor else b)
+    else:
+        arrays = [a.value if type(a) is Tensor else a for a in args]
     try:
         node = Tensor(op.forward(*arrays, **kw), op, args, kw)
     except Exception as error:
@@ -237,12 +241,13 @@ class Elementwise(Primitive):
         return node.memo[0]
 
     def pull(self, i, g, ans, args, kw, node=None):
-        p = self.partial(i, ans, args, kw, node)
+        p = self.partials[i]
         if type(p) is float:
             if p == 0.0:
                 return None
             c = g if p == 1.0 else multiply(g, p)
         else:
+            p = self.partial(i, ans, args, kw, node)
             c = multiply(g, p) if node is None else multiply.forward(g, p)
         old, new = ans.shape, args[i].shape
         return c if old == new else sum_to(c, old=old, new=new)

@@ -79,7 +79,7 @@ def send(node: Tensor, g: Any, reach: set[int], cotangents: dict[int, Any], reco
     if record:
         ans, args, memo = node, node.args, None
     else:
-        ans, args, memo = node.value, raw_args(node), node
+        ans, args, memo = node.value, [a.value if type(a) is Tensor else a for a in node.args], node
     op, kw = node.op, node.kw
     for i, a in enumerate(node.args):
         if type(a) is Tensor:
@@ -141,7 +141,7 @@ def forward_over_reverse(
     Parameters
     ----------
     tangents : dict
-        What `forward` returned.
+        What `forward` returned for tangents of the inputs' own shapes: only cotangents may have a lead here.
     cotangents : dict
         Seeded at the output, as for `reverse`; or, with `frozen`, those of every node, only read.
     turned : dict

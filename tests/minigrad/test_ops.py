@@ -201,16 +201,7 @@ def test_float32_stays_float32(row):
 # --------------------------------------------------------------------------------------------------------- the device
 
 
-def on_device_rows():
-    """The first row of each operation: every further dtype or layout is a kernel to compile."""
-    seen = set()
-    for row in ROWS:
-        if row.op not in seen:
-            seen.add(row.op)
-            yield row
-
-
-@pytest.mark.parametrize("row", list(on_device_rows()), ids=lambda row: row.name)
+@every_row
 def test_the_device_gives_the_same_numbers(row, device, not_emulated):
     if device == "cuda":
         not_emulated(row.cuda)

@@ -36,12 +36,12 @@ def gradient(scalar, inputs):
     return [found.get(x.seq, np.zeros(x.shape)) for x in inputs]
 
 
-def along(scalar, inputs, tangents):
-    """Derivative of a recorded number along the tangents of the inputs."""
-    if type(scalar) is not Tensor:
+def along(recorded, inputs, tangents):
+    """Derivative of something recorded along the tangents of the inputs; the number 0 where it does not move."""
+    if type(recorded) is not Tensor:
         return 0.0
-    order, _ = between(scalar, inputs)
-    return forward(order, {x.seq: t for x, t in zip(inputs, tangents) if t is not None}).get(scalar.seq, 0.0)
+    order, _ = between(recorded, inputs)
+    return forward(order, {x.seq: t for x, t in zip(inputs, tangents) if t is not None}).get(recorded.seq, 0.0)
 
 
 def setting(row):
@@ -122,6 +122,17 @@ def test_the_walk_takes_cotangents_with_leading_axes(row):
             for i, found in enumerate(graph.turn(tangents, g)):
                 expected = looped(lambda g, i=i, t=tangents: graph.turn(t, g)[i], lead, arrays[i].shape, g)
                 close(found, expected, 1e-12)
+
+
+@every_row
+def test_a_walk_recorded_under_leading_axes_can_be_pushed_through(row):
+    arrays, graph, _ = setting(row)
+    g = normal(2, 3, *graph.out.shape)
+    recorded = graph.pull(g, record=True)
+    for moved in subsets(len(arrays)):
+        tangents = partial_tangents(arrays, moved)
+        for c, expected in zip(recorded, graph.turn(tangents, g)):
+            close(along(c, graph.inputs, tangents) + np.zeros(expected.shape), expected, 1e-12)
 
 
 @every_row
