@@ -216,15 +216,12 @@ class Objective:
             g = cotangents.pop(seq, None)
             if g is None:
                 continue
-            name = sites.get(seq)
-            if name is None:
+            layer = sites.get(seq)
+            if layer is None:
                 send(node, g, reach, cotangents)
                 continue
-            h, w, b = node.args
-            layer_gradient(g, raw(h), windows, name, b is not None, written)
-            written.add(name + ".W")
-            if b is not None:
-                written.add(name + ".b")
+            h, w, _ = node.args
+            layer_gradient(g, raw(h), windows, layer.W, layer.b, written)
             if type(h) is Tensor and h.seq in inner:
                 accumulate(cotangents, h.seq, backend.matmul(g, w.value))
         self._collect(graph, cotangents, written, into)
@@ -280,18 +277,17 @@ class Objective:
             g, dg = cotangents.pop(node.seq, None), turned.pop(node.seq, None)
             if g is None:
                 continue
-            name = graph.sites.get(node.seq)
-            if name is None:
+            layer = graph.sites.get(node.seq)
+            if layer is None:
                 send(node, g, graph.reach, cotangents)
                 if dg is not None:
                     send(node, dg, graph.reach, turned)
                 for i, part in turns(node, g, graph.reach, moved):
                     accumulate(turned, node.args[i].seq, part)
                 continue
-            h, w, b = node.args
+            h, w, _ = node.args
             dh = moved.get(h.seq) if type(h) is Tensor else None
-            _stacked_gradient([(dg, raw(h)), (g, dh)], into, name, b is not None, written)
-            written.update((name + ".W", name + ".b") if b is not None else (name + ".W",))
+            _stacked_gradient([(dg, raw(h)), (g, dh)], into, layer.W, layer.b, written)
             if type(h) is Tensor and h.seq in graph.inner:
                 accumulate(cotangents, h.seq, ops.product(g, w.value))
                 accumulate(turned, h.seq, ops.product(g, moved[w.seq]))
@@ -441,14 +437,15 @@ class Objective:
         return f"Objective({what}{batch}, {self.params!r})"
 
 
-def _stacked_gradient(pairs: list, into: Windows, name: str, bias: bool, before: set[str]) -> None:
+def _stacked_gradient(pairs: list, into: Windows, weights: str, bias: str | None, written: set[str]) -> None:
     """Σ daᵀ h over pairs (da, h), as one product of stacked rows; b sums the first da alone."""
     known = [(da, h) for da, h in pairs if da is not None and h is not None]
     if not known:
         known = [(backend.zeros_like(pairs[1][0]), backend.zeros_like(pairs[0][1]))]
     da, h = known[0] if len(known) == 1 else (backend.xp(side[0]).concatenate(side) for side in zip(*known))
-    layer_gradient(da, h, into, name, False, before)
-    if bias:
+    layer_gradient(da, h, into, weights, None, written)
+    if bias is not None:
         first = pairs[0][0]
         rows = 0.0 if first is None else first.sum(tuple(range(first.ndim - 1)))
-        into[name + ".b"][...] = into[name + ".b"] + rows if name + ".b" in before else rows
+        into[bias][...] = into[bias] + rows if bias in written else rows
+        written.add(bias)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -86,7 +86,7 @@ class Params(Windows):
     (3.0, 1)
     """
 
-    __slots__ = ("version", "buffers")
+    __slots__ = ("version", "buffers", "_tracked")
 
     def __init__(self, arrays: Mapping[str, Any] | None = None, /, **named: Any):
         arrays = {**(arrays or {}), **named}
@@ -106,6 +106,7 @@ class Params(Windows):
         super().__init__(layout, module.concatenate([a.reshape(a.size) for a in arrays.values()]))
         self.version = 0
         self.buffers: dict[str, Any] = {}
+        self._tracked: Tracked | None = None
 
     @property
     def vector(self) -> Any:
@@ -147,7 +148,7 @@ class Params(Windows):
             )
         other = object.__new__(Params)
         Windows.__init__(other, self.layout, vector)
-        other.version, other.buffers = 0, self.buffers
+        other.version, other.buffers, other._tracked = 0, self.buffers, None
         return other
 
     def copy(self) -> Params:
@@ -168,21 +169,48 @@ class Params(Windows):
         return Windows(self.layout, vector)
 
     def track(self) -> Tracked:
-        """The windows as leaf Tensors: a network called with them records its graph."""
-        return Tracked(self)
+        """The windows as leaf Tensors: a network called with them records its graph. They see θ move."""
+        if self._tracked is None:
+            self._tracked = Tracked(self)
+        return self._tracked
 
     def __repr__(self) -> str:
         return f"Params({len(self)} windows, {self.size:,} numbers, {self.dtype} on {self.device})"
 
 
-class Tracked(Mapping):
-    """Windows as leaf Tensors; reads like Params."""
+class Layer(NamedTuple):
+    """A dense layer by its windows: NAME, "NAME.W", and "NAME.b" or None."""
 
-    __slots__ = ("leaves", "names", "buffers")
+    name: str
+    W: str
+    b: str | None
+
+
+class Tracked(Mapping):
+    """Windows as leaf Tensors; reads like Params.
+
+    Attributes
+    ----------
+    leaves : dict
+        {window: Tensor}.
+    seqs : frozenset of int
+        Their places in the order of creation.
+    layers : dict
+        {(seq of NAME.W, seq of NAME.b or None): Layer}, for every window NAME.W with and without its bias.
+    """
+
+    __slots__ = ("leaves", "seqs", "layers", "buffers")
 
     def __init__(self, params: Params):
-        self.leaves = {name: Tensor(window) for name, window in params.all().items()}
-        self.names = {leaf.seq: name for name, leaf in self.leaves.items()}
+        self.leaves = leaves = {name: Tensor(window) for name, window in params.all().items()}
+        self.seqs = frozenset(leaf.seq for leaf in leaves.values())
+        self.layers: dict[tuple, Layer] = {}
+        for window, leaf in leaves.items():
+            name, dot, last = window.rpartition(".")
+            if dot and last == "W":
+                self.layers[leaf.seq, None] = Layer(name, window, None)
+                if name + ".b" in leaves:
+                    self.layers[leaf.seq, leaves[name + ".b"].seq] = Layer(name, window, name + ".b")
         self.buffers = params.buffers
 
     def __getitem__(self, name: str) -> Tensor:

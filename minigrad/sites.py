@@ -10,7 +10,7 @@ An untouched loop is plain backprop: a site sends da @ W to its input unless `si
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import backend, ops
@@ -20,6 +20,7 @@ from .walk import accumulate, send
 if TYPE_CHECKING:
     from .graph import Graph
     from .objective import Objective
+    from .params import Layer
 
 EXPLICIT_LIMIT = 1 << 31  # bytes of J that `site.J` makes at most
 
@@ -47,11 +48,14 @@ class Site:
         Whether an earlier site of this sweep had the same windows.
     """
 
-    __slots__ = ("name", "h", "a", "da", "W", "b", "below", "dh", "shared", "objective", "_sweep", "_node", "_version")
+    __slots__ = (
+        *("name", "h", "a", "da", "W", "b", "below", "dh", "shared"),
+        *("objective", "_sweep", "_node", "_layer", "_version"),
+    )
 
-    def __init__(self, sweep: Sweep, node: Tensor, name: str, da: Any):
+    def __init__(self, sweep: Sweep, node: Tensor, layer: Layer, da: Any):
         h, w, b = node.args
-        self.name = name
+        self.name = layer.name
         self.h = raw(h)
         self.a = node.value
         self.da = da
@@ -59,10 +63,11 @@ class Site:
         self.b = None if b is None else b.value
         self.below = type(h) is Tensor and h.seq in sweep.graph.inner
         self.dh = None
-        self.shared = name + ".W" in sweep.seen
+        self.shared = layer.W in sweep.seen
         self.objective = sweep.objective
         self._sweep = sweep
         self._node = node
+        self._layer = layer
         self._version = sweep.objective.params.version
 
     def _check(self) -> None:
@@ -86,23 +91,25 @@ class Site:
             Windows: changing them in place changes the step. Sites that share their windows add up.
         """
         self._check()
-        sweep, bias = self._sweep, self.b is not None
+        sweep, layer = self._sweep, self._layer
         scaled = ops.multiply.forward(self.da if da is None else da, scale * (1.0 / self.objective.n))
-        before = sweep.seen & sweep.written
-        layer_gradient(scaled, self.h if h is None else h, sweep.windows, self.name, bias, before)
-        return self._written()
+        others = sweep.seen & sweep.written  # asked again, a layer replaces what it wrote itself
+        layer_gradient(scaled, self.h if h is None else h, sweep.windows, layer.W, layer.b, others)
+        return self._own_windows()
 
-    def _written(self) -> tuple[Any, Any]:
+    def _own_windows(self) -> tuple[Any, Any]:
         """This layer's windows of the step, which from now on count as written."""
-        own = _windows_of(self.name, self.b is not None)
-        self._sweep.written.update(own)
-        dW, *db = (self._sweep.windows[name] for name in own)
-        return dW, db[0] if db else None
+        found = []
+        for name in self._layer[1:]:
+            if name is not None:
+                self._sweep.written.add(name)
+            found.append(None if name is None else self._sweep.windows[name])
+        return tuple(found)
 
     def write(self, dW: Any, db: Any) -> None:
         """Put another ΔW, Δb into this layer's windows of `sweep.delta`; nothing to do for the windows themselves."""
         self._check()
-        for window, value in zip(self._written(), (dW, db)):
+        for window, value in zip(self._own_windows(), (dW, db)):
             if value is not None and value is not window:
                 window[...] = value
 
@@ -199,15 +206,15 @@ class Sweep:
             da = cotangents.pop(node.seq, None)
             if da is None:
                 continue
-            name = graph.sites.get(node.seq)
-            if name is None:
+            layer = graph.sites.get(node.seq)
+            if layer is None:
                 send(node, da, graph.reach, cotangents)
                 continue
-            site = Site(self, node, name, da)
+            site = Site(self, node, layer, da)
             yield site
             if self._version != f.params.version:
-                raise RuntimeError(f"the parameters moved during a sweep, at site {name!r}; move them after it")
-            self.seen.update(_windows_of(name, site.b is not None))
+                raise RuntimeError(f"the parameters moved during a sweep, at site {site.name!r}; move them after it")
+            self.seen.update(name for name in layer[1:] if name is not None)
             if site.below:
                 accumulate(cotangents, node.args[0].seq, ops.product(site.da, site.W) if site.dh is None else site.dh)
         self._cotangents = cotangents
@@ -230,10 +237,6 @@ class Sweep:
             if found is not None:
                 windows[name][...] = found * (1.0 / self.objective.n)
         return out
-
-
-def _windows_of(name: str, bias: bool) -> tuple[str, ...]:
-    return (name + ".W", name + ".b") if bias else (name + ".W",)
 
 
 def signal_walk(graph: Graph, seed: Any, keep_sent: bool = False) -> tuple[dict[int, Any], dict[int, Any]]:
@@ -264,18 +267,21 @@ def signal_walk(graph: Graph, seed: Any, keep_sent: bool = False) -> tuple[dict[
     return at, sent
 
 
-def layer_gradient(da: Any, h: Any, windows: Mapping[str, Any], name: str, bias: bool, before: Collection[str]) -> None:
-    """Write daᵀ h and Σ da into the windows of a layer; add them to windows that another layer wrote `before`."""
+def layer_gradient(
+    da: Any, h: Any, windows: Mapping[str, Any], weights: str, bias: str | None, written: set[str]
+) -> None:
+    """Write daᵀ h and Σ da into the windows of a layer, or add them where another layer has `written` before."""
     if da.ndim > 2:
         rows = math.prod(da.shape[:-1])
         da, h = da.reshape(rows, da.shape[-1]), h.reshape(rows, h.shape[-1])
-    _product_into(da.T, h, windows, name + ".W", before)
-    if bias:
-        _product_into(backend.ones(len(da), da), da, windows, name + ".b", before)  # a third of the time of da.sum(0)
+    _product_into(da.T, h, windows, weights, written)
+    if bias is not None:
+        _product_into(backend.ones(len(da), da), da, windows, bias, written)  # a third of the time of da.sum(0)
 
 
-def _product_into(a: Any, b: Any, windows: Mapping[str, Any], name: str, before: Collection[str]) -> None:
-    if name in before:
+def _product_into(a: Any, b: Any, windows: Mapping[str, Any], name: str, written: set[str]) -> None:
+    if name in written:
         windows[name][...] += a.dot(b)
     else:
         a.dot(b, windows[name])
+        written.add(name)

@@ -43,14 +43,14 @@ class _Trace:
         record = self.nested or type(g) is Tensor
         lead = g.shape[: g.ndim - self.out.ndim]
         found = reverse(self.order, self.reach, {self.out.seq: g}, record, self._keep()) if self.depends else {}
-        return [found.get(x.seq, None) if x.seq in found else _zeros(lead, x) for x in self.inputs]
+        return _owned([found[x.seq] if x.seq in found else _zeros(lead, x) for x in self.inputs], [g])
 
     def push(self, tangents: list) -> Any:
         """Tangent of the output for tangents of the inputs."""
         record = self.nested or any(type(t) is Tensor for t in tangents)
         found = forward(self.order, {x.seq: t for x, t in zip(self.inputs, tangents)}, record) if self.depends else {}
         t = found.get(self.out.seq) if self.depends else None
-        return _zeros((), self.out) if t is None else t
+        return _zeros((), self.out) if t is None else _owned([t], tangents)[0]
 
     def turn(self, tangents: list, g: Any, dg: Any) -> list:
         """Derivative of `pull` along tangents of the inputs, for a cotangent g that moves by dg (or None)."""
@@ -62,10 +62,20 @@ class _Trace:
         forward_over_reverse(
             self.order, self.reach, moved, {self.out.seq: g}, turned, record, self._keep()
         )
-        return [turned.get(x.seq, None) if x.seq in turned else _zeros((), x) for x in self.inputs]
+        return _owned([turned[x.seq] if x.seq in turned else _zeros((), x) for x in self.inputs], tangents)
 
     def _keep(self) -> set[int]:
         return {x.seq for x in self.inputs}
+
+
+def _owned(found: list, given: list) -> list:
+    """Results that share no memory with what was given or with one another, so that the caller may edit them."""
+    seen = {id(g) for g in given}
+    for k, c in enumerate(found):
+        if type(c) is not Tensor and (id(c) in seen or c.base is not None):
+            found[k] = c.copy()
+        seen.add(id(c))
+    return found
 
 
 def _zeros(lead: tuple, x: Any) -> Any:

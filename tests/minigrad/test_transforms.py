@@ -361,3 +361,20 @@ def test_the_device_gives_the_same_numbers(device):
     for found, expected in zip(there, everything(X, v)):
         assert backend.device_of(found) == device
         close(backend.to_host(found), expected, 1e-12)
+
+
+def test_results_may_be_edited_without_reaching_anything_else():
+    x, g = np.ones(3), np.arange(3.0)
+    for fn in (lambda x, y: x + y, lambda x, y: x, lambda x, y: mg.broadcast_to(mg.sum(x) + mg.sum(y), (3,))):
+        dx, dy = mg.vjp(fn, x, x)[1](g)
+        before = dy.copy()
+        dx += 100.0
+        assert (dy == before).all() and (g == np.arange(3.0)).all()
+    gradient = mg.grad(mg.sum)(x)
+    gradient += 1.0
+    assert (mg.grad(mg.sum)(x) == 1.0).all()
+    _, moved = mg.jvp(lambda x: x, (x,), (g,))
+    moved += 100.0
+    product = mg.hvp(lambda x: 0.5 * mg.sum(x * x), x, g)
+    product += 100.0
+    assert (g == np.arange(3.0)).all()
