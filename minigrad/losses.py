@@ -57,6 +57,10 @@ class View:
         """ℓ of every example (N,)."""
         raise TypeError(f"{self.loss!r} has no value")
 
+    def total_value(self) -> Any:
+        """Σ ℓ over the batch."""
+        return self.value().sum()
+
     def curvature(self, v: Any) -> Any:
         """H_z v for v (…, N, C)."""
         raise TypeError(f"{self.loss!r} has no curvature")
@@ -96,7 +100,9 @@ class Loss:
     def at(self, z: Any, y: Any) -> View:
         """The loss at one output z (N, C) and targets y."""
         z = raw(z)
-        return self.view(self, z, self.encode(y, z))
+        if type(y) is not type(z) or y.shape != z.shape or y.dtype != z.dtype:
+            y = self.encode(y, z)
+        return self.view(self, z, y)
 
     def encode(self, y: Any, z: Any) -> Any:
         """Targets with the shape, dtype and device of the output z; those that have them pass as they are.
@@ -154,10 +160,15 @@ class _SoftmaxView(View):
     def __init__(self, loss, z, y):
         super().__init__(loss, z, y)
         self.top = backend.row_max(z)
-        e = ops.exp.forward(z - self.top)
+        e = z - self.top
+        backend.xp(z).exp(e, out=e)
         self.total = backend.row_sum(e)
         e /= self.total
         self.p = e
+
+    def total_value(self):
+        lse = self.top + backend.xp(self.z).log(self.total)
+        return lse.sum() - backend.xp(self.z).vdot(self.y, self.z)
 
     def value(self):
         lse = self.top + backend.xp(self.z).log(self.total)

@@ -91,9 +91,11 @@ class Objective:
         self._version = self.params.version
 
     def _check_batch(self, x: Any, y: Any) -> None:
+        theta = self.params.vector
+        if type(x) is type(theta) and x.dtype == theta.dtype and x.ndim and len(x) == len(y) > 0:
+            return
         if not getattr(x, "ndim", 0):
             raise ValueError(f"x must be an array with one row for each example, not {type(x).__name__}")
-        theta = self.params.vector
         if backend.xp(x) is not backend.xp(theta):
             places = f"x is on {backend.device_of(x)}, but the parameters are on {self.params.device}"
             raise ValueError(f"{places}; upload with backend.asarray(x, {self.params.device!r})")
@@ -164,7 +166,7 @@ class Objective:
             if self.loss is None:
                 value = self.graph().out.value
             else:
-                value = self.view().value().sum() * (1.0 / self.n)
+                value = self.view().total_value() * (1.0 / self.n)
             if self.l2:
                 value = value + (0.5 * self.l2) * sum((w * w).sum() for w in self._decayed(self.params))
             memo["value"] = backend.xp(self.params.vector).asarray(value, dtype=self.params.dtype)

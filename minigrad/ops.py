@@ -108,6 +108,8 @@ def _softplus(x):
 
 def _dsigmoid(y):
     """Slope of the sigmoid by its value: y(1 − y)."""
+    if type(y) is backend.ndarray and y.nbytes < backend.LARGE:
+        return y - y * y
     module, y = xp(y), _floating(y)
     s = module.multiply(y, y, out=backend.empty_like(y))
     return module.subtract(y, s, out=s)
@@ -115,6 +117,8 @@ def _dsigmoid(y):
 
 def _dtanh(y):
     """Slope of tanh by its value: 1 − y²."""
+    if type(y) is backend.ndarray and y.nbytes < backend.LARGE:
+        return 1.0 - y * y
     module, y = xp(y), _floating(y)
     s = module.multiply(y, y, out=backend.empty_like(y))
     return module.subtract(1.0, s, out=s)
@@ -517,7 +521,7 @@ class Dense(Primitive):
         g = _rows(g, ans.shape)
         return total(g, axes=(-2,), keepdims=False) if i == 2 else product(mT(g), _rows(h, h.shape))
 
-    def push(self, tangents, ans, args, kw):
+    def push(self, tangents, ans, args, kw, node=None):
         h, w, _ = args
         th, tw, tb = tangents
         out = None if th is None else product(th, mT(w))

@@ -172,6 +172,7 @@ class Params(Windows):
         """The windows as leaf Tensors: a network called with them records its graph. They see θ move."""
         if self._tracked is None:
             self._tracked = Tracked(self)
+        self._tracked.buffers = self.buffers
         return self._tracked
 
     def __repr__(self) -> str:
@@ -211,7 +212,6 @@ class Tracked(Mapping):
                 self.layers[leaf.seq, None] = Layer(name, window, None)
                 if name + ".b" in leaves:
                     self.layers[leaf.seq, leaves[name + ".b"].seq] = Layer(name, window, name + ".b")
-        self.buffers = params.buffers
 
     def __getitem__(self, name: str) -> Tensor:
         leaf = self.leaves.get(name)

@@ -153,7 +153,7 @@ def record(op: Primitive, args: tuple, kw: dict = _NO_KEYWORDS) -> Tensor:
     else:
         arrays = [a.value if type(a) is Tensor else a for a in args]
     try:
-        node = Tensor(op.forward(*arrays, **kw), op, args, kw)
+        node = Tensor(op.forward(*arrays, **kw) if kw else op.forward(*arrays), op, args, kw)
     except Exception as error:
         _say_where(error, op, arrays)
         raise
@@ -212,8 +212,8 @@ class Primitive:
         """Cotangent of argument i. `node`, given when all is arrays, may keep a memo."""
         return self.vjp(i, g, ans, *args, **kw)
 
-    def push(self, tangents: list, ans: Any, args: Any, kw: dict) -> Any:
-        """Tangent of ans, or None where it is zero."""
+    def push(self, tangents: list, ans: Any, args: Any, kw: dict, node: Tensor | None = None) -> Any:
+        """Tangent of ans, or None where it is zero; `node` as for `pull`."""
         return self.jvp(tangents, ans, *args, **kw)
 
     def __repr__(self) -> str:
@@ -252,10 +252,10 @@ class Elementwise(Primitive):
         old, new = ans.shape, args[i].shape
         return c if old == new else sum_to(c, old=old, new=new)
 
-    def push(self, tangents, ans, args, kw):
+    def push(self, tangents, ans, args, kw, node=None):
         total = None
         for i, t in enumerate(tangents):
-            p = 0.0 if t is None else self.partial(i, ans, args, kw)
+            p = 0.0 if t is None else self.partial(i, ans, args, kw, node)
             if type(p) is float and p == 0.0:
                 continue
             t = align(t, args[i].shape, ans.ndim)
@@ -275,7 +275,7 @@ class Linear(Primitive):
     def pull(self, i, g, ans, args, kw, node=None):
         return self.vjp(i, g, *args, **kw)
 
-    def push(self, tangents, ans, args, kw):
+    def push(self, tangents, ans, args, kw, node=None):
         if len(args) == 1:
             return self(tangents[0], **kw)
         known = next((t, a) for t, a in zip(tangents, args) if t is not None)
@@ -294,7 +294,7 @@ class Multilinear(Primitive):
     def pull(self, i, g, ans, args, kw, node=None):
         return self.vjp(i, g, *args, **kw)
 
-    def push(self, tangents, ans, args, kw):
+    def push(self, tangents, ans, args, kw, node=None):
         total = None
         for i, t in enumerate(tangents):
             if t is not None:

@@ -35,7 +35,7 @@ def between(output: Tensor, inputs: Iterable[Tensor]) -> tuple[list[Tensor], set
         for a in node.args:
             if type(a) is Tensor:
                 seq = a.seq
-                if seq > first and seq not in seen:
+                if seq > first and seq not in seen and a.args:
                     seen.add(seq)
                     stack.append(a)
     found.sort(key=_by_creation)
@@ -118,9 +118,9 @@ def forward(order: list[Tensor], tangents: dict[int, Any], record: bool = False)
     for node in order:
         ts = [tangents.get(a.seq) if type(a) is Tensor else None for a in node.args]
         if any(t is not None for t in ts):
-            ans, args = (node, node.args) if record else (node.value, raw_args(node))
+            ans, args, memo = (node, node.args, None) if record else (node.value, raw_args(node), node)
             push = watched(node, "tangent", node.op.push) if watching else node.op.push
-            t = push(ts, ans, args, node.kw)
+            t = push(ts, ans, args, node.kw, memo)
             if t is not None:
                 tangents[node.seq] = t
     return tangents
