@@ -59,4 +59,3 @@ class Graph:
     def tangents(self, windows: Windows) -> dict[int, Any]:
         """{seq: window} of the parameters that the output depends on."""
         return {leaf.seq: windows[name] for name, leaf in self.leaves.items()}
-

@@ -428,9 +428,7 @@ class Objective:
         graph = self.graph()
         order, reach = self.above(node)
         turned = {graph.out.seq: dg}
-        forward_over_reverse(
-            order, reach, moved, self.plain_cotangents(), turned, keep=(node.seq,), frozen=True
-        )
+        forward_over_reverse(order, reach, moved, self.plain_cotangents(), turned, keep=(node.seq,), frozen=True)
         return turned[node.seq]
 
     def __repr__(self) -> str:

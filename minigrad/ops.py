@@ -708,9 +708,7 @@ def mean(x, axis=None, keepdims=False):
 def _reduced(kept, x, axes, keepdims):
     if keepdims:
         return kept
-    return refold(
-        kept, old=tuple(kept.shape), new=tuple(n for k, n in enumerate(x.shape) if k - x.ndim not in axes)
-    )
+    return refold(kept, old=tuple(kept.shape), new=tuple(n for k, n in enumerate(x.shape) if k - x.ndim not in axes))
 
 
 def max(x, axis=None, keepdims=False):

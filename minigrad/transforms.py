@@ -59,9 +59,7 @@ class _Trace:
         record = self.nested or any(type(t) is Tensor for t in tangents)
         moved = forward(self.order, {x.seq: t for x, t in zip(self.inputs, tangents)}, record)
         turned = {} if dg is None else {self.out.seq: dg}
-        forward_over_reverse(
-            self.order, self.reach, moved, {self.out.seq: g}, turned, record, self._keep()
-        )
+        forward_over_reverse(self.order, self.reach, moved, {self.out.seq: g}, turned, record, self._keep())
         return _owned([turned[x.seq] if x.seq in turned else _zeros((), x) for x in self.inputs], tangents)
 
     def _keep(self) -> set[int]:
@@ -215,5 +213,3 @@ def ggnvp(model: Callable, loss: Callable, x: Any, v: Any) -> Any:
     moved = trace.push([_shaped(v, trace.inputs[0], "vector")])
     curved = hvp(loss, trace.out if trace.nested else raw(trace.out), moved)
     return trace.pull(curved)[0]
-
-

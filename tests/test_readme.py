@@ -54,7 +54,9 @@ def test_the_two_commands_are_there_for_the_gate():
 
 def test_the_index_is_not_empty_and_cites_its_sources():
     assert len(INDEX) >= 20
-    assert all(re.match(r"^([TBLP](-[\w.–]+| ?fig [\d.]+|-alg \d|-fig [\d.]+)?(, )?)+$", row[0]) for row in INDEX), INDEX
+    assert all(re.match(r"^([TBLP](-[\w.–]+| ?fig [\d.]+|-alg \d|-fig [\d.]+)?(, )?)+$", row[0]) for row in INDEX), (
+        INDEX
+    )
 
 
 @pytest.mark.parametrize("row", INDEX, ids=lambda row: f"{row[0]} {row[1][:30]}")

@@ -84,6 +84,7 @@ def test_a_transpose_that_is_not_one_fails():
 
 def test_tangents_that_do_not_add_up_fail():
     """Right for each argument by itself, wrong when both move."""
+
     def first(tangents, ans, x, y):
         return next(t for t in tangents if t is not None)
 

@@ -57,7 +57,9 @@ def test_init_is_the_same_numbers_for_every_form_of_a_seed(device):
 
 def test_names_nest_and_a_layer_that_stands_twice_keeps_one():
     shared = nn.Dense(4, 4)
-    net = nn.Sequential(nn.Dense(3, 4), nn.Residual(nn.Sequential(nn.Tanh(), shared)), shared, nn.Dense(4, 2, name="out"))
+    net = nn.Sequential(
+        nn.Dense(3, 4), nn.Residual(nn.Sequential(nn.Tanh(), shared)), shared, nn.Dense(4, 2, name="out")
+    )
     assert list(net.init()) == ["0.W", "0.b", "1.W", "1.b", "out.W", "out.b"]
     assert net.size() == 16 + 20 + 10
 

@@ -116,7 +116,15 @@ def test_float32_stays_float32():
     x = np.random.default_rng(0).random((6, 4), dtype=np.float32)
     f = mg.Objective(net, losses.softmax_cross_entropy, params, x, np.arange(6) % 3, l2=0.1)
     v = params.vector.copy()
-    results = [f.value, f.grad, f.hvp(v), f.ggnvp(v), f.output, *f.signals("fisher").values(), f.pullback(np.float32(2))]
+    results = [
+        f.value,
+        f.grad,
+        f.hvp(v),
+        f.ggnvp(v),
+        f.output,
+        *f.signals("fisher").values(),
+        f.pullback(np.float32(2)),
+    ]
     results += list(f.signals("mc", rng=0).values())
     assert {r.dtype for r in results} == {np.dtype("float32")}
 

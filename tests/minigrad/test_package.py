@@ -19,7 +19,9 @@ def imports(path):
 
 
 def test_importing_minigrad_loads_nothing_heavy():
-    code = "import sys, minigrad, optim; print([m for m in ('matplotlib', 'scipy', 'cupy', 'click') if m in sys.modules])"
+    code = (
+        "import sys, minigrad, optim; print([m for m in ('matplotlib', 'scipy', 'cupy', 'click') if m in sys.modules])"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT).stdout == "[]\n"
 
 
@@ -32,4 +34,6 @@ def test_minigrad_does_not_import_optim():
 
 
 def test_nothing_is_ever_unpickled():
-    assert not any("pickle" in imports(path) or "allow_pickle=True" in path.read_text(encoding="utf-8") for path in FILES)
+    assert not any(
+        "pickle" in imports(path) or "allow_pickle=True" in path.read_text(encoding="utf-8") for path in FILES
+    )

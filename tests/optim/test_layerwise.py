@@ -60,7 +60,8 @@ def test_acp_solution_is_a_minimum_of_the_local_criterion():  # T-6.1.1 itself
     rng = np.random.default_rng(0)
     for _ in range(20):
         away = criterion(
-            step["1.W"] + 1e-3 * rng.standard_normal(site.W.shape), step["1.b"] + 1e-3 * rng.standard_normal(len(site.b))
+            step["1.W"] + 1e-3 * rng.standard_normal(site.W.shape),
+            step["1.b"] + 1e-3 * rng.standard_normal(len(site.b)),
         )
         assert away > best
 
@@ -96,9 +97,7 @@ def test_acp_tends_to_the_centred_gradient_as_damping_grows():  # identity 8
 def scaled(f, c):
     """The same objective with its loss multiplied by c, as a plain function of logits."""
     loss = f.loss
-    return mg.Objective(
-        f.net, lambda z, y: c * loss(z, y), f.params, f.args[0], loss.encode(f.targets, f.output)
-    )
+    return mg.Objective(f.net, lambda z, y: c * loss(z, y), f.params, f.args[0], loss.encode(f.targets, f.output))
 
 
 def test_loss_scale_is_undone_by_the_stated_settings():  # identity 12

@@ -48,7 +48,9 @@ def test_resume_is_bit_identical(method, device):
     state = method.init(params, rng=3)
     for f in batches[:5]:
         method.step(f, state)
-    saved = {key: host(value).copy() if hasattr(value, "shape") else copy.deepcopy(value) for key, value in state.items()}
+    saved = {
+        key: host(value).copy() if hasattr(value, "shape") else copy.deepcopy(value) for key, value in state.items()
+    }
     theta = host(params.vector).copy()
     params.vector = start * 0
     assert all(isinstance(v, (int, float, np.ndarray)) for v in saved.values())
