@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from minigrad.io import read_npz
+from optim.lab.tuned import tuned
 
 ROOT = Path(__file__).parents[3]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
@@ -43,7 +44,7 @@ def test_train_leaves_a_folder_and_prints_a_table(minigrad):
     facts = json.loads((folder / "run.json").read_text())
     (method,) = facts["methods"]
     assert method["spec"] == "acp" and method["changed"] == {"lr": 0.2, "every": 5}
-    assert method["settings"]["lr"] == 0.2 and method["settings"]["eps"] == 0.3
+    assert method["settings"]["lr"] == 0.2 and method["settings"]["eps"] == tuned("digits", "acp")["eps"]
     expected = {"problem": "digits", "data": "digits8", "seed": 3, "budget": {"steps": 20}, "dtype": "float32"}
     assert expected.items() <= facts.items() and facts["train"] == 3600 and facts["batch"] == 64
     assert {"versions", "blas", "threads", "processor", "device", "results"} <= set(facts)
@@ -56,7 +57,7 @@ def test_compare_prints_json_alone_on_stdout(minigrad):
     done = minigrad("compare", "digits", "-O", "sgd", "-O", "sgd", "--set", "sgd-2.lr=.01", "--steps", "10", "--json")
     found = document(done)
     assert [r["method"] for r in found["results"]] == ["sgd", "sgd-2"]
-    assert [r["settings"]["lr"] for r in found["results"]] == [0.3, 0.01]
+    assert [r["settings"]["lr"] for r in found["results"]] == [tuned("digits", "sgd")["lr"], 0.01]
     assert found["results"][0]["train_loss"] < found["results"][1]["train_loss"]
     assert found["results"][0]["step"] == 10 and found["results"][0]["diverged"] is False
     assert found["folder"] == "runs/digits-0" and found["remarks"] == []
