@@ -151,7 +151,7 @@ class Pool:
     def idle(self) -> int:
         """Bytes held by the pool that nobody uses."""
         total = 0
-        for held in self.buffers.values():
+        for held in list(self.buffers.values()):
             for buffer in held:
                 if sys.getrefcount(buffer) == self.free:
                     total += buffer.nbytes
@@ -159,7 +159,7 @@ class Pool:
 
     def size(self) -> int:
         """Bytes held by the pool, in use or idle."""
-        return sum(buffer.nbytes for held in self.buffers.values() for buffer in held)
+        return sum(buffer.nbytes for held in list(self.buffers.values()) for buffer in list(held))
 
     def _trim(self) -> None:
         if self.idle() <= self.limit:
@@ -210,6 +210,22 @@ def ones(size: int, reference: Any) -> Any:
             _ones.clear()
         found = _ones[key] = xp(reference).ones(size, reference.dtype)
     return found
+
+
+def read_only(array: Any) -> Any:
+    """The same array, refusing to be written to (on the host; CuPy has no such flag)."""
+    if type(array) is not ndarray:
+        return array
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def scalar(value: Any, reference: Any) -> Any:
+    """A number that keeps the dtype of `reference` when multiplied with it; 0-d arrays stay on their device."""
+    if isinstance(value, (int, float, np.generic)):
+        return float(value)
+    return value if value.dtype == reference.dtype else value.astype(reference.dtype)
 
 
 def unary(name: str):
@@ -315,6 +331,8 @@ def spd_inverse(matrix: Any) -> Any:
 def _spd_inverse_host(matrix: np.ndarray) -> np.ndarray:
     from scipy.linalg import lapack
 
+    if not np.isfinite(matrix).all():
+        raise FactorisationError("the matrix is not positive definite or holds NaN; raise the damping")
     double = matrix.dtype == np.float64
     factor, info = (lapack.dpotrf if double else lapack.spotrf)(matrix, lower=1, clean=0)
     if info == 0:

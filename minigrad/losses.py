@@ -57,10 +57,6 @@ class View:
         """ℓ of every example (N,)."""
         raise TypeError(f"{self.loss!r} has no value")
 
-    def total_value(self) -> Any:
-        """Σ ℓ over the batch."""
-        return self.value().sum()
-
     def curvature(self, v: Any) -> Any:
         """H_z v for v (…, N, C)."""
         raise TypeError(f"{self.loss!r} has no curvature")
@@ -165,10 +161,6 @@ class _SoftmaxView(View):
         self.total = backend.row_sum(e)
         e /= self.total
         self.p = e
-
-    def total_value(self):
-        lse = self.top + backend.xp(self.z).log(self.total)
-        return lse.sum() - backend.xp(self.z).vdot(self.y, self.z)
 
     def value(self):
         lse = self.top + backend.xp(self.z).log(self.total)
@@ -294,7 +286,7 @@ class PlainLoss(Loss):
 
     def encode(self, y, z):
         y = raw(y) if hasattr(y, "shape") else np.asarray(y)
-        return backend.like(y, z)
+        return backend.like(y, z, z.dtype if y.dtype.kind == "f" and y.dtype != z.dtype else None)
 
 
 squared_error = SquaredError()

@@ -136,6 +136,9 @@ class Objective:
             if out.ndim:
                 raise ValueError(f"an objective is one number, but the function returned shape {tuple(out.shape)}")
             return
+        if out.dtype != self.params.dtype:
+            kinds = f"the network's output is {out.dtype}, but the parameters are {self.params.dtype}"
+            raise ValueError(f"{kinds}; give x and all constants as {self.params.dtype}")
         if out.ndim != 2 or out.shape[0] != self.n:
             raise ValueError(f"the network must return (N, C) with N = {self.n}, not shape {tuple(out.shape)}")
         if self.loss.on_logits and out.op in (ops.sigmoid, ops.normalised):
@@ -164,9 +167,9 @@ class Objective:
         memo = self.memo
         if "value" not in memo:
             if self.loss is None:
-                value = self.graph().out.value
+                value = self.graph().out.value.copy()  # it may be a view of θ, which moves
             else:
-                value = self.view().total_value() * (1.0 / self.n)
+                value = self.view().value().sum() * (1.0 / self.n)
             if self.l2:
                 value = value + (0.5 * self.l2) * sum((w * w).sum() for w in self._decayed(self.params))
             memo["value"] = backend.xp(self.params.vector).asarray(value, dtype=self.params.dtype)
@@ -203,6 +206,7 @@ class Objective:
         return out
 
     def _top_gradient(self, scale: Any) -> Any:
+        scale = backend.scalar(scale, self.params.vector)
         if self.loss is None:
             value = self.graph().out.value
             return backend.xp(value).asarray(1.0 * scale, dtype=value.dtype)
@@ -210,7 +214,7 @@ class Objective:
 
     def _pull(self, graph: Graph, signal: Any, into: Windows) -> None:
         """Write Jᵀ signal into windows: backprop, with every dense layer's product going straight to its place."""
-        sites, reach, inner, windows = graph.sites, graph.reach, graph.inner, into.all()
+        sites, reach, windows = graph.sites, graph.reach, into.all()
         cotangents = {graph.out.seq: signal}
         written: set[str] = set()
         for node in reversed(graph.order):
@@ -224,7 +228,7 @@ class Objective:
                 continue
             h, w, _ = node.args
             layer_gradient(g, raw(h), windows, layer.W, layer.b, written)
-            if type(h) is Tensor and h.seq in inner:
+            if type(h) is Tensor and h.seq in reach:
                 accumulate(cotangents, h.seq, backend.matmul(g, w.value))
         self._collect(graph, cotangents, written, into)
 
@@ -253,7 +257,7 @@ class Objective:
         theta = self.params.vector
         if tuple(getattr(v, "shape", ())) != tuple(theta.shape):
             raise ValueError(f"the vector has shape {tuple(getattr(v, 'shape', ()))}, but θ has {tuple(theta.shape)}")
-        return self.params.windows(v)
+        return self.params.windows(backend.like(v, theta, None if v.dtype == theta.dtype else theta.dtype))
 
     def hvp(self, v: Any) -> Any:
         """∇²R(θ) v (d,), by the forward-over-reverse walk."""
@@ -290,7 +294,7 @@ class Objective:
             h, w, _ = node.args
             dh = moved.get(h.seq) if type(h) is Tensor else None
             _stacked_gradient([(dg, raw(h)), (g, dh)], into, layer.W, layer.b, written)
-            if type(h) is Tensor and h.seq in graph.inner:
+            if type(h) is Tensor and h.seq in graph.reach:
                 accumulate(cotangents, h.seq, ops.product(g, w.value))
                 accumulate(turned, h.seq, ops.product(g, moved[w.seq]))
                 if dg is not None:
@@ -303,10 +307,11 @@ class Objective:
         along = self._windows_of(v)
         graph = self.graph()
         self.cost.products += 1
-        moved = forward(graph.order, graph.tangents(along))[graph.out.seq]
+        moved = forward(graph.order, graph.tangents(along)).get(graph.out.seq)
+        curved = backend.zeros_like(self.output) if moved is None else self.view().curvature(moved)
         out = backend.empty_like(self.params.vector)
         into = self.params.windows(out)
-        self._pull(graph, ops.multiply(self.view().curvature(moved), 1.0 / self.n), into)
+        self._pull(graph, ops.multiply(curved, 1.0 / self.n), into)
         self._decay(along, 1.0, into)
         return out
 
@@ -358,6 +363,8 @@ class Objective:
         """`signals` under the nodes' `seq` instead of names."""
         memo = self.memo
         key = ("signals", kind)
+        if kind == "mc" and rng is None and samples != 1 and key in memo:
+            raise ValueError(f"to draw another {samples} samples, call f.signals('mc', samples={samples}, rng=…)")
         if key not in memo or (kind == "mc" and rng is not None):
             graph = self.graph()
             self.cost.backwards += 1
@@ -367,7 +374,10 @@ class Objective:
     def _signal_blocks(self, graph: Graph, seed: Any, chunk: int) -> Iterator[dict[str, Any]]:
         if chunk < 1:
             raise ValueError(f"chunk must be at least 1, not {chunk}")
+        version = self.params.version
         for start in range(0, len(seed), chunk):
+            if self.params.version != version:
+                raise RuntimeError("the parameters have moved since these signals were asked for; ask again")
             self.cost.backwards += 1
             yield graph.by_name(signal_walk(graph, seed[start : start + chunk])[0])
 

@@ -122,6 +122,7 @@ class Params(Windows):
 
     def _move(self, place: Any, value: Any, what: str) -> None:
         if value is not place:  # `+=` hands back the view that it has already changed
+            value = np.asarray(value) if isinstance(value, (list, tuple)) else value
             if tuple(getattr(value, "shape", ())) not in (tuple(place.shape), ()):
                 raise ValueError(f"{what} has shape {tuple(place.shape)}, not {tuple(value.shape)}")
             place[...] = value
@@ -142,6 +143,8 @@ class Params(Windows):
 
     def at(self, vector: Any) -> Params:
         """The same names over another vector, which is not copied; the buffers are shared."""
+        if vector is self.flat:
+            return self
         if tuple(vector.shape) != tuple(self.flat.shape) or vector.dtype != self.flat.dtype:
             raise ValueError(
                 f"the vector is {vector.dtype}{tuple(vector.shape)}, but θ is {self.flat.dtype}{tuple(self.flat.shape)}"
@@ -175,8 +178,17 @@ class Params(Windows):
         self._tracked.buffers = self.buffers
         return self._tracked
 
+    def __reduce__(self) -> tuple:
+        return _rebuilt, (dict(self.all()), self.buffers)  # copies and pickles make windows of their own
+
     def __repr__(self) -> str:
         return f"Params({len(self)} windows, {self.size:,} numbers, {self.dtype} on {self.device})"
+
+
+def _rebuilt(arrays: dict[str, Any], buffers: dict[str, Any]) -> Params:
+    params = Params(arrays)
+    params.buffers = buffers
+    return params
 
 
 class Layer(NamedTuple):

@@ -50,24 +50,25 @@ class Site:
 
     __slots__ = (
         *("name", "h", "a", "da", "W", "b", "below", "dh", "shared"),
-        *("objective", "_sweep", "_node", "_layer", "_version"),
+        *("objective", "_sweep", "_node", "_layer", "_version", "_wrote"),
     )
 
     def __init__(self, sweep: Sweep, node: Tensor, layer: Layer, da: Any):
         h, w, b = node.args
         self.name = layer.name
-        self.h = raw(h)
-        self.a = node.value
-        self.da = da
+        self.h = backend.read_only(raw(h))  # other branches and memos hold these arrays too
+        self.a = backend.read_only(node.value)
+        self.da = backend.read_only(da)
         self.W = w.value
         self.b = None if b is None else b.value
-        self.below = type(h) is Tensor and h.seq in sweep.graph.inner
+        self.below = type(h) is Tensor and h.seq in sweep.graph.reach
         self.dh = None
         self.shared = layer.W in sweep.seen
         self.objective = sweep.objective
         self._sweep = sweep
         self._node = node
         self._layer = layer
+        self._wrote = False
         self._version = sweep.objective.params.version
 
     def _check(self) -> None:
@@ -92,7 +93,11 @@ class Site:
         """
         self._check()
         sweep, layer = self._sweep, self._layer
-        scaled = ops.multiply.forward(self.da if da is None else da, scale * (1.0 / self.objective.n))
+        if self.shared and self._wrote:
+            raise RuntimeError(f"site {self.name!r} shares its windows: ask for its gradient once in a sweep")
+        self._wrote = True
+        scale = backend.scalar(scale, self.da) * (1.0 / self.objective.n)
+        scaled = ops.multiply.forward(self.da if da is None else da, scale)
         others = sweep.seen & sweep.written  # asked again, a layer replaces what it wrote itself
         layer_gradient(scaled, self.h if h is None else h, sweep.windows, layer.W, layer.b, others)
         return self._own_windows()
@@ -138,13 +143,14 @@ class Site:
         module = backend.xp(self.a)
         eye = module.eye(c, dtype=self.a.dtype)[:, None, :]
         for start in range(0, c, chunk):
+            self._check()
             rows = eye[start : start + chunk]
             yield f.pull_down(self._node, module.broadcast_to(rows, (len(rows), n, c)))
 
     def signals(self, kind: str) -> Any:
         """This layer's share (K, N, out) of `f.signals(kind)`."""
         self._check()
-        return self.objective.signals_at(kind)[self._node.seq]
+        return backend.read_only(self.objective.signals_at(kind)[self._node.seq])
 
     def sent(self, kind: str) -> Any:
         """What this layer sends below under the sampled signals: s W (K, N, in), already formed by their walk."""
@@ -179,13 +185,15 @@ class Sweep:
     delta : (d,)
         What `site.gradient` wrote; zero elsewhere.
     rest : (d,)
-        After the loop: the gradient of the parameters without a site, under the same signals; zero elsewhere.
+        After the loop: the gradient of the parameters without a site, and of what a window does outside its site,
+        under the same signals; zero elsewhere.
     """
 
     def __init__(self, objective: Objective):
         self.objective = objective
         self.graph: Graph = objective.graph()
         self._version = objective.params.version
+        self._begun = False
         self._start()
 
     def _start(self) -> None:
@@ -197,8 +205,9 @@ class Sweep:
         self._cotangents: dict[int, Any] | None = None
 
     def __iter__(self) -> Iterator[Site]:
-        if self.seen:
+        if self._begun:
             self._start()
+        self._begun = True
         f, graph = self.objective, self.graph
         f.cost.backwards += 1
         cotangents = {graph.out.seq: f.view().gradient()}
@@ -232,11 +241,17 @@ class Sweep:
             raise RuntimeError("the gradient of the parameters without a site is known when the sweep has ended")
         out = backend.xp(self._delta).zeros_like(self._delta)
         windows = self.objective.params.windows(out)
-        for name in self.graph.siteless:
-            found = self._cotangents.get(self.graph.leaves[name].seq)
+        for name, leaf in self.graph.leaves.items():
+            found = self._cotangents.get(leaf.seq)
             if found is not None:
                 windows[name][...] = found * (1.0 / self.objective.n)
         return out
+
+    @property
+    def strays(self) -> list[str]:
+        """After the loop: windows of sites that the network also uses elsewhere; `rest` holds that share."""
+        held = {window for layer in self.graph.sites.values() for window in layer[1:]}
+        return [name for name in held if name and self.graph.leaves[name].seq in (self._cotangents or ())]
 
 
 def signal_walk(graph: Graph, seed: Any, keep_sent: bool = False) -> tuple[dict[int, Any], dict[int, Any]]:

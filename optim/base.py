@@ -6,6 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from minigrad import Objective, Params, backend
 
 
@@ -66,6 +68,9 @@ def check_setting(method: Any, name: str, low: float, high: float = float("inf")
         One sentence with the method, the setting, its value and its range.
     """
     value = getattr(method, name)
+    if isinstance(value, np.number):
+        value = value.item()
+        setattr(method, name, value)
     fits = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not (fits and (low < value if open_low else low <= value) and value < high):
         bounds = f"{'more than' if open_low else 'at least'} {low:g}"
