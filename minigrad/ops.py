@@ -89,7 +89,11 @@ def _floating(x):
 
 
 def _sigmoid(x):
-    """1/(1+e⁻ˣ) as ½(1 + tanh(x/2)): no overflow, and in place after the first pass."""
+    """1/(1+e⁻ˣ) as ½(1 + tanh(x/2)): no overflow, and in place after the first pass.
+
+    Exact to rounding of 1, so the far left tail is 0 (below −20 in float32, −40 in float64): where its logarithm is
+    wanted, log σ(x) = −softplus(−x).
+    """
     module, x = xp(x), _floating(x)
     y = module.multiply(x, 0.5, out=backend.empty_like(x))
     module.tanh(y, out=y)
@@ -627,6 +631,8 @@ def _no_axis(axis, x):
 
 def _array(x):
     """Tensors and arrays as they are; numbers and lists as NumPy arrays."""
+    if isinstance(x, (list, tuple)) and any(type(v) is Tensor for v in x):
+        return stack([v if hasattr(v, "shape") else np.asarray(v) for v in x])
     return x if hasattr(x, "shape") else np.asarray(x)
 
 
@@ -783,8 +789,8 @@ def where(condition, a, b):
     known = next((raw(v) for v in (a, b) if hasattr(v, "shape")), condition)
     module = xp(known)
     condition = condition if condition.shape else module.asarray(condition)
-    dtype = known.dtype if known is not condition else None
-    a, b = (v if hasattr(v, "shape") else module.asarray(v, dtype=dtype) for v in (a, b))
+    like = () if known is condition else (known,)  # a number takes the dtype of the array that it stands beside
+    a, b = (v if hasattr(v, "shape") else module.asarray(v, module.result_type(*like, v)) for v in (a, b))
     shape = np.broadcast_shapes(condition.shape, a.shape, b.shape)
     a, b = (v if v.shape == shape else stretch(v, old=tuple(v.shape), new=shape) for v in (a, b))
     return select(a, b, condition=condition)
@@ -940,6 +946,10 @@ def einsum(spec, *arrays):
     for t, a in zip(terms, arrays):
         if len(t) != a.ndim:
             raise ValueError(f"einsum {spec!r}: term {t!r} does not fit shape {tuple(a.shape)}")
+    sizes: dict[str, int] = {}
+    for letter, size in ((k, n) for t, a in zip(terms, arrays) for k, n in zip(t, a.shape)):
+        if sizes.setdefault(letter, size) != size:
+            raise ValueError(f"einsum {spec!r}: index {letter!r} has lengths {sizes[letter]} and {size}")
     return contract(*arrays, spec=spec)
 
 

@@ -94,6 +94,9 @@ class Tensor:
 
     __hash__ = object.__hash__
 
+    def __array_function__(self, func, types, args, kwargs):
+        raise TypeError(f"numpy.{func.__name__} does not record derivatives; use minigrad's own, or tensor.value")
+
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         if backend.xp(self.value) is not np:
             raise TypeError("this Tensor lives on the device; ask for a copy with backend.to_host(tensor.value)")

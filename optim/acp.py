@@ -63,9 +63,9 @@ class ACP(Layerwise):
             if isinstance(self.alpha, str):
                 raise ValueError(f"ACP: alpha is a positive number or 'max', not {self.alpha!r}")
             check_setting(self, "alpha", 0, open_low=True)
-        check_setting(self, "every", 1)
+        check_setting(self, "every", 1, whole=True)
         check_setting(self, "rho", 0, 1)
-        check_setting(self, "stats_every", 1)
+        check_setting(self, "stats_every", 1, whole=True)
         check_setting(self, "alpha_floor", 0, open_low=True)
 
     def rule(self, site, memory, t):

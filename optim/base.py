@@ -59,8 +59,10 @@ class Method:
         return info
 
 
-def check_setting(method: Any, name: str, low: float, high: float = float("inf"), *, open_low: bool = False) -> None:
-    """Refuse a setting outside low ≤ value < high (low < value with `open_low`).
+def check_setting(
+    method: Any, name: str, low: float, high: float = float("inf"), *, open_low: bool = False, whole: bool = False
+) -> None:
+    """Refuse a setting outside low ≤ value < high (low < value with `open_low`; integers only with `whole`).
 
     Raises
     ------
@@ -71,11 +73,12 @@ def check_setting(method: Any, name: str, low: float, high: float = float("inf")
     if isinstance(value, np.number):
         value = value.item()
         setattr(method, name, value)
-    fits = isinstance(value, (int, float)) and not isinstance(value, bool)
+    fits = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
     if not (fits and (low < value if open_low else low <= value) and value < high):
         bounds = f"{'more than' if open_low else 'at least'} {low:g}"
         bounds += f" and less than {high:g}" if high != float("inf") else ""
-        raise ValueError(f"{type(method).__name__}: {name} must be a number of {bounds}, not {value!r}")
+        kind = "whole number" if whole else "number"
+        raise ValueError(f"{type(method).__name__}: {name} must be a {kind} of {bounds}, not {value!r}")
 
 
 def settings(method: Method) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
-from minigrad import Objective, backend, ops
+from minigrad import Objective, backend
 from minigrad.sites import Site, Sweep
 
 from .base import Method, check_setting
@@ -63,6 +63,7 @@ class Layerwise(Method):
 
     final_at_layer = True
     adds_shared_sites = False  # whether the rule of several layers with one window is the sum of their rules
+    takes_positions = False  # whether the rule knows layers of (N, T, in)
 
     def rule(self, site: Site, memory: Memory, t: int) -> tuple[Any, Any]:
         raise TypeError(f"{type(self).__name__} has no rule(site, memory, t)")
@@ -81,16 +82,25 @@ class Layerwise(Method):
         self.begin(f, state)
         sweep = f.sweep()
         for site in sweep:
-            if site.shared and not self.adds_shared_sites:
-                raise ValueError(f"{type(self).__name__} cannot step layer {site.name!r}: two layers share its window")
+            self._check(site)
             dW, db = self.rule(site, Memory(state, site.name), t)
             site.write(dW, db)
             if site.below:
                 self.send(site, dW, db, t)
+        if sweep.strays and not self.adds_shared_sites:
+            raise ValueError(f"{type(self).__name__} cannot step {sweep.strays[0]!r}: it is used outside its layer too")
         delta = sweep.delta
-        if sweep.graph.siteless:
+        if sweep.graph.siteless or sweep.strays:
             self._step_rest(f, sweep, delta)
         return self.finish(f, state, delta)
+
+    def _check(self, site: Site) -> None:
+        """Refuse a layer that the rule has no formula for."""
+        if site.shared and not self.adds_shared_sites:
+            raise ValueError(f"{type(self).__name__} cannot step layer {site.name!r}: two layers share its window")
+        if site.h.ndim != 2 and not self.takes_positions:
+            shape = f"the input of {site.name!r} has shape {tuple(site.h.shape)}"
+            raise ValueError(f"{type(self).__name__} takes layers of (N, in), but {shape}")
 
     def _step_rest(self, f: Objective, sweep: Sweep, delta: Any) -> None:
         rate = self.lr if self.rest_lr is None else self.rest_lr
@@ -115,14 +125,6 @@ def check_rates(method: Any) -> None:
         check_setting(method, "rest_lr", 0)
 
 
-def decayed_mean(site: Site, h: Any) -> Any:
-    """mean[da hᵀ] + c W, the gradient in W with L2, for rules that then transform it."""
-    dW = ops.product((site.da * (1.0 / site.objective.n)).T, h)
-    if site.objective.l2:
-        dW += site.objective.l2 * site.W
-    return dW
-
-
 @dataclass
 class Gradient(Layerwise):
     """ΔW = −λ dW, Δb = −λ db: gradient descent as a layer rule, the rule inside a plain `UBP()` [T-alg 2].
@@ -138,6 +140,7 @@ class Gradient(Layerwise):
     lr: float = 0.1
     rest_lr: float | None = None
     adds_shared_sites = True
+    takes_positions = True
 
     def __post_init__(self):
         check_rates(self)
@@ -157,6 +160,7 @@ class Centred(Gradient):
     """
 
     adds_shared_sites = False
+    takes_positions = False
 
     def rule(self, site, memory, t):
         dW, db = site.gradient(-self.lr, h=site.h - site.h.mean(0))

@@ -129,6 +129,10 @@ def _number(net: Layer) -> None:
             number = counts.get(layer.prefix, 0)
             counts[layer.prefix] = number + 1
             layer.name = f"{layer.prefix}{number}"
+    owners: dict[str, Layer] = {}
+    for layer in net.leaves():
+        if layer.prefix is not None and owners.setdefault(layer.name, layer) is not layer:
+            raise ValueError(f"two layers are called {layer.name!r}; give one of them another name")
 
 
 class Dense(Layer):
