@@ -199,6 +199,7 @@ class Objective:
         """
         graph = self.graph()
         self.cost.backwards += 1
+        scale = backend.scalar(scale, self.params.vector)
         out = backend.empty_like(self.params.vector)
         into = self.params.windows(out)
         self._pull(graph, self._top_gradient(scale), into)
@@ -206,7 +207,6 @@ class Objective:
         return out
 
     def _top_gradient(self, scale: Any) -> Any:
-        scale = backend.scalar(scale, self.params.vector)
         if self.loss is None:
             value = self.graph().out.value
             return backend.xp(value).asarray(1.0 * scale, dtype=value.dtype)

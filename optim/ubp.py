@@ -63,10 +63,6 @@ class UBP(Layerwise):
     def rest_lr(self) -> float | None:
         return self.inner.rest_lr
 
-    @property
-    def adds_shared_sites(self) -> bool:
-        return False
-
     def start(self, params):
         return self.inner.start(params)
 

@@ -1,4 +1,7 @@
-"""Small float64 problems that the tests share, on any device."""
+"""What the tests share: small float64 problems on any device, and a bound on memory."""
+
+import tracemalloc
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -50,3 +53,15 @@ def off(found, expected) -> float:
 def random_like(array, seed=3):
     """Standard normal numbers of an array's shape, on its device."""
     return backend.like(np.random.default_rng(seed).standard_normal(array.shape), array)
+
+
+@contextmanager
+def memory_below(limit: int):
+    """Fail when the body takes this many bytes or more at its peak."""
+    tracemalloc.start()
+    try:
+        yield
+    finally:  # the body ends with an exception in every test of a refusal
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < limit

@@ -9,7 +9,6 @@ import io
 import re
 import subprocess
 import sys
-import tracemalloc
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
+from cases import memory_below
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -48,17 +48,6 @@ def refused(*words: str):
     said = re.sub(r"\S*/", "", message)  # the folders of a test are named after it and would match anything
     for word in words:
         assert word in said
-
-
-@contextmanager
-def memory_below(limit: int):
-    tracemalloc.start()
-    try:
-        yield
-    finally:  # the body ends with an exception in every test of a refusal
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        assert peak < limit
 
 
 # ------------------------------------------------------------------------------------------ the package itself

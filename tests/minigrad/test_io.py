@@ -9,7 +9,6 @@ import re
 import stat
 import subprocess
 import sys
-import tracemalloc
 import zipfile
 from contextlib import contextmanager
 
@@ -17,6 +16,7 @@ import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+from cases import memory_below
 from hypothesis import given, settings
 
 import minigrad as mg
@@ -36,16 +36,6 @@ def refused(*words: str):
     said = re.sub(r"\S*/", "", message)
     for word in words:
         assert word in said
-
-
-@contextmanager
-def memory_below(limit: int):
-    tracemalloc.start()
-    try:
-        yield
-        assert tracemalloc.get_traced_memory()[1] < limit
-    finally:
-        tracemalloc.stop()
 
 
 def bits(array) -> tuple:
