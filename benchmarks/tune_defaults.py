@@ -25,7 +25,7 @@ FIXED = {"acp": {"alpha": "max"}, "ubp:acp": {"inner.alpha": "max"}}  # what is 
 
 def ranges_of(spec: str) -> dict:
     """{setting: Range} of a method, its inner rule's settings as inner.NAME."""
-    from optim.lab.catalogue import INNER, METHODS
+    from optim.lab.methods import INNER, METHODS
 
     head, _, inner = spec.partition(":")
     if head != "ubp":

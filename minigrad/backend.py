@@ -343,19 +343,72 @@ def _spd_inverse_host(matrix: np.ndarray) -> np.ndarray:
     return lower + np.tril(lower, -1).T
 
 
-def _spd_inverse_device(matrix: Any) -> Any:
+def _cholesky_device(matrix: Any) -> Any:
+    """The lower Cholesky factor; one wait."""
     cupy = _cupy()
     import cupyx
-    from cupyx.scipy.linalg import solve_triangular
 
     bad = ~cupy.isfinite(matrix).all()  # the factorisation lets NaN pass; all −1 it refuses, in the same wait
     try:
         with cupyx.errstate(linalg="raise"):
-            factor = cupy.linalg.cholesky(cupy.where(bad, cupy.asarray(-1, matrix.dtype), matrix))
+            return cupy.linalg.cholesky(cupy.where(bad, cupy.asarray(-1, matrix.dtype), matrix))
     except np.linalg.LinAlgError as error:
         raise FactorisationError("the matrix is not positive definite or holds NaN; raise the damping") from error
+
+
+def _spd_inverse_device(matrix: Any) -> Any:
+    cupy = _cupy()
+    from cupyx.scipy.linalg import solve_triangular
+
+    factor = _cholesky_device(matrix)
     half = solve_triangular(factor, cupy.eye(len(matrix), dtype=matrix.dtype), lower=True)
     return half.T @ half
+
+
+def spd_solve(matrix: Any, rhs: Any) -> Any:
+    """x with matrix x = rhs (d,) or (d, k), for a symmetric positive definite matrix, on either device.
+
+    Costs one wait on the device.
+
+    Raises
+    ------
+    FactorisationError
+        The matrix is not positive definite, or holds NaN.
+    """
+    if xp(matrix) is np:
+        from scipy.linalg import lapack
+
+        double = matrix.dtype == np.float64
+        if np.isfinite(matrix).all():
+            factor, info = (lapack.dpotrf if double else lapack.spotrf)(matrix, lower=1, clean=0)
+            if info == 0:
+                return (lapack.dpotrs if double else lapack.spotrs)(factor, rhs, lower=1)[0]
+        raise FactorisationError("the matrix is not positive definite or holds NaN; raise the damping")
+    from cupyx.scipy.linalg import solve_triangular
+
+    factor = _cholesky_device(matrix)
+    return solve_triangular(factor, solve_triangular(factor, rhs, lower=True), lower=True, trans=1)
+
+
+def eigh(matrix: Any) -> tuple[Any, Any]:
+    """Eigenvalues (d,) from the smallest and eigenvectors (d, d), in columns, of a symmetric matrix.
+
+    Costs one wait on the device.
+
+    Raises
+    ------
+    FactorisationError
+        The matrix holds NaN or infinity.
+    """
+    module = xp(matrix)
+    if not bool(module.isfinite(matrix).all()):
+        raise FactorisationError("the matrix holds NaN or infinity")
+    if module is np:
+        from scipy.linalg import eigh as host_eigh
+
+        return host_eigh(matrix, driver="evd", check_finite=False)
+    values, vectors = module.linalg.eigh(matrix)
+    return values, vectors
 
 
 # ---------------------------------------------------------------------------------------------- randomness

@@ -1,7 +1,7 @@
 """optim: optimization methods written on minigrad's objective and its editable backward pass."""
 
 from .acp import ACP
-from .base import Info, Method
+from .base import Info, Method, Stopped
 from .gradient import GD, SGD, Adam, Momentum, Nesterov
 from .layerwise import Centred, Gradient, Layerwise
 from .ubp import UBP
@@ -18,5 +18,6 @@ __all__ = [
     "Momentum",
     "Nesterov",
     "SGD",
+    "Stopped",
     "UBP",
 ]

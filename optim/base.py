@@ -11,6 +11,10 @@ import numpy as np
 from minigrad import Objective, Params, backend
 
 
+class Stopped(ArithmeticError):
+    """A method that cannot go on from here; θ stays at its last good point, and the sentence says why."""
+
+
 @dataclass(slots=True)
 class Info:
     """What a step reports.
@@ -32,6 +36,8 @@ class Method:
     """
 
     full_batch = False  # whether the method is meant for the whole training set as one batch
+    reads_gradient = False  # whether all that it takes from f is f.grad and f.pullback (and f.value)
+    is_rule = False  # whether it decides layer by layer, so that UBP can go over it
 
     def init(self, params: Params, rng: Any = 0) -> dict[str, Any]:
         """The state before the first step.

@@ -21,6 +21,7 @@ class SGD(Method):
     """
 
     lr: float = 0.1
+    reads_gradient = True
 
     def __post_init__(self):
         check_setting(self, "lr", 0, open_low=True)
@@ -50,6 +51,7 @@ class Momentum(Method):
 
     lr: float = 0.1
     mu: float = 0.9
+    reads_gradient = True
 
     def __post_init__(self):
         check_setting(self, "lr", 0, open_low=True)
@@ -100,6 +102,7 @@ class Adam(Method):
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8
+    reads_gradient = True
 
     def __post_init__(self):
         check_setting(self, "lr", 0, open_low=True)

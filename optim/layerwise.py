@@ -61,6 +61,7 @@ class Layerwise(Method):
     Parameters without a site move by −rest_lr·∇, rest_lr = lr unless set.
     """
 
+    is_rule = True
     final_at_layer = True
     adds_shared_sites = False  # whether the rule of several layers with one window is the sum of their rules
     takes_positions = False  # whether the rule knows layers of (N, T, in)

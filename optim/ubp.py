@@ -46,7 +46,7 @@ class UBP(Layerwise):
     mode: str = "gn"
 
     def __post_init__(self):
-        if not isinstance(self.inner, Layerwise):
+        if not getattr(self.inner, "is_rule", False):
             raise ValueError(f"UBP goes over a layer rule (Gradient, Centred, ACP, …), not {type(self.inner).__name__}")
         if not self.inner.final_at_layer:
             raise ValueError(f"UBP cannot go over {type(self.inner).__name__}: its step is rescaled after the sweep")

@@ -1,7 +1,8 @@
 """The methods by name, and how a text like `ubp:acp` with `inner.lr=.1` becomes one.
 
-A specification is NAME, NAME:INNER for UBP over a layer rule, or FILE.py:CLASS for a method of one's own; a part
-that ends in .py takes the next part as its class, so `ubp:my.py:Rule` works too.
+A specification is NAME, FILE.py:CLASS for a method of one's own, or NAME:INNER for a method that goes over another
+one (`ubp:acp`, `decay:adam`, `schedule:ubp:acp`); a part that ends in .py takes the next part as its class, so
+`ubp:my.py:Rule` works too. Settings of the inner one are called inner.NAME.
 """
 
 from __future__ import annotations
@@ -13,114 +14,14 @@ import sys
 import types
 import typing
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import optim
-from optim import Layerwise, Method
+from optim import Method
 
 from .errors import UsageError, near, unknown
-
-
-@dataclass(frozen=True)
-class Range:
-    """Where a tuner would look for a setting: low to high, on a logarithmic axis or a linear one."""
-
-    low: float
-    high: float
-    log: bool = True
-
-    def __str__(self) -> str:
-        return f"search {self.low:g} to {self.high:g}{', log' if self.log else ''}"
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The words that a setting may be."""
-
-    words: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return f"one of {', '.join(self.words)}"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One method of the catalogue.
-
-    Parameters
-    ----------
-    kind : type
-        Its class; the fields of the dataclass are its settings.
-    about, equation, source : str
-        What it is, what it computes, and where that is published (T, B, L, P: see the README).
-    ranges : dict
-        {setting: Range or Choice}; a setting of the inner rule has the range that the rule has.
-    """
-
-    kind: type[Method]
-    about: str
-    equation: str
-    source: str
-    ranges: Mapping[str, Range | Choice] = field(default_factory=dict)
-
-
-RATE = Range(1e-3, 1.0)
-METHODS = {
-    "gd": Entry(
-        optim.GD, "gradient descent on the whole training part", "θ ← θ − λ∇R", "T-2.1.1", {"lr": Range(1e-3, 10.0)}
-    ),
-    "sgd": Entry(optim.SGD, "stochastic gradient descent", "θ ← θ − λ∇R(batch)", "T-2.2", {"lr": RATE}),
-    "momentum": Entry(
-        optim.Momentum,
-        "gradient descent with momentum",
-        "v ← μv − λ∇R, θ ← θ + v",
-        "L",
-        {"lr": Range(1e-4, 0.3), "mu": Range(0.5, 0.99, log=False)},
-    ),
-    "nesterov": Entry(
-        optim.Nesterov,
-        "Nesterov's accelerated gradient",
-        "v ← μv − λ∇R, θ ← θ + μv − λ∇R",
-        "L, B",
-        {"lr": Range(1e-4, 0.3), "mu": Range(0.5, 0.99, log=False)},
-    ),
-    "adam": Entry(
-        optim.Adam,
-        "Adam with bias correction",
-        "θ ← θ − λ m̂ / (√v̂ + ε)",
-        "L, P; Kingma & Ba 2014",
-        {"lr": Range(1e-4, 1e-2), "eps": Range(1e-8, 1e-2)},
-    ),
-    "centred": Entry(
-        optim.Centred,
-        "gradient descent on centred layer inputs",
-        "ΔW = −λ mean[da (h − h̄)ᵀ]",
-        "T-6.3.1, T-alg 3",
-        {"lr": RATE},
-    ),
-    "acp": Entry(
-        optim.ACP,
-        "amortised covariance preconditioner, a ridge regression a layer",
-        "ΔW = −(λ/α) mean[da (h − h̄)ᵀ] (C + (ε/α)I)⁻¹",
-        "T-6.1, T-alg 4",
-        {"lr": RATE, "eps": Range(1e-3, 10.0), "rho": Range(0.5, 0.99, log=False)},
-    ),
-    "ubp": Entry(
-        optim.UBP,
-        "updated backpropagation over a layer rule, ubp:INNER",
-        "dh′ = da (W + ΔW) + [JᵀH J (ΔW h + Δb)] W",
-        "T-5.2, T-alg 2",
-        {"mode": Choice(optim.ubp.MODES)},
-    ),
-}
-INNER = {
-    "gradient": Entry(optim.Gradient, "the plain gradient as a layer rule", "ΔW = −λ dW", "T-alg 2", {"lr": RATE}),
-    "centred": METHODS["centred"],
-    "acp": METHODS["acp"],
-}
-
+from .methods import INNER, METHODS, Entry
 
 # ------------------------------------------------------------------------------------------------ specifications
 
@@ -156,36 +57,44 @@ def parse(spec: str, settings: Mapping[str, Any] | None = None) -> Method:
     >>> parse("ubp:centred", {"mode": "mc", "inner.lr": ".3"})
     UBP(inner=Centred(lr=0.3, rest_lr=None), mode='mc')
     """
-    head, *below = parts(spec)
-    kind = _find(head, METHODS, "method")
-    if below and "inner" not in _types(kind):
-        raise UsageError(f"{head} takes no inner rule, so {spec!r} is not a method; only ubp goes over one")
-    if len(below) > 1:
-        raise UsageError(f"{spec!r} has more than one inner rule; write {head}:{below[0]}")
-    rule = _find(below[0], INNER, "inner rule") if below else None
-    return _build(spec, kind, rule, dict(settings or {}))
+    return _build(spec, parts(spec), dict(settings or {}), METHODS)
 
 
-def _build(spec: str, kind: type[Method], rule: type[Method] | None, given: dict[str, Any]) -> Method:
-    takes_inner = "inner" in _types(kind)
-    if takes_inner and rule is None:
-        rule = optim.Gradient
-    _check_names(spec, kind, rule, given)
-    own = {k: _value(spec, k, v, _types(kind)[k]) for k, v in given.items() if "." not in k}
+def _build(spec: str, names: list[str], given: dict[str, Any], table: Mapping[str, Entry]) -> Method:
+    kind = _find(names[0], table)
+    types_ = _types(kind)
+    own = {k: v for k, v in given.items() if not k.startswith("inner.")}
+    below = {k.removeprefix("inner."): v for k, v in given.items() if k.startswith("inner.")}
+    goes_over = "inner" in types_
+    if names[1:] and not goes_over:
+        raise UsageError(f"{names[0]} takes no inner rule, so {spec!r} is not a method")
+    if goes_over and not names[1:]:
+        if kind is not optim.UBP:
+            raise UsageError(f"{names[0]} goes over another method; name it, as in {names[0]}:sgd")
+        names = [*names, "gradient"]
+    _check_names(spec, names, own, below, table)
+    own = {k: _value(spec, k, v, types_[k]) for k, v in own.items()}
+    if goes_over:
+        own["inner"] = _build(spec, names[1:], below, INNER if kind is optim.UBP else METHODS)
     try:
-        if takes_inner:
-            below = {k.removeprefix("inner."): v for k, v in given.items() if "." in k}
-            own["inner"] = rule(**{k: _value(spec, f"inner.{k}", v, _types(rule)[k]) for k, v in below.items()})
         return kind(**own)
     except (ValueError, TypeError) as error:
         told = str(error).removeprefix(f"{kind.__name__}: ")
         raise UsageError(f"{label_of(spec)}: {told}") from error
 
 
-def _check_names(spec: str, kind: type[Method], rule: type[Method] | None, given: Mapping[str, Any]) -> None:
-    valid = [name for name in _types(kind) if name != "inner"]
-    valid += [f"inner.{name}" for name in _types(rule)] if rule else []
-    for name in given:
+def _names(names: list[str], table: Mapping[str, Entry]) -> list[str]:
+    """The settings of a chain of methods: its own, and those below as inner.NAME."""
+    kind = _find(names[0], table)
+    found = [name for name in _types(kind) if name != "inner"]
+    if names[1:]:
+        found += [f"inner.{name}" for name in _names(names[1:], INNER if kind is optim.UBP else METHODS)]
+    return found
+
+
+def _check_names(spec: str, names: list[str], own: Mapping, below: Mapping, table: Mapping[str, Entry]) -> None:
+    valid = _names(names, table)
+    for name in [*own, *(f"inner.{name}" for name in below)]:
         if name in valid:
             continue
         if f"inner.{name}" in valid:
@@ -194,17 +103,17 @@ def _check_names(spec: str, kind: type[Method], rule: type[Method] | None, given
         raise UsageError(f"{label_of(spec)} has no setting {name!r}; {there}{near(name, valid)}")
 
 
-def _find(part: str, table: Mapping[str, Entry], what: str) -> type[Method]:
+def _find(part: str, table: Mapping[str, Entry]) -> type[Method]:
     path, colon, name = part.rpartition(":")
     if path.endswith(".py") or part.endswith(".py"):
         return _load(path, name) if colon else _load(part, "")
     if part in table:
         return table[part].kind
-    if what == "inner rule" and part in METHODS:
+    if table is INNER and part in METHODS:
         raise UsageError(f"{part} is no layer rule, so UBP cannot go over it; the rules are {', '.join(INNER)}")
     if part == "gradient":
         raise UsageError("'gradient' is the layer rule inside ubp; by itself the method is called 'sgd'")
-    raise unknown(what, part, table)
+    raise unknown("inner rule" if table is INNER else "method", part, table)
 
 
 def _load(path: str, name: str) -> type[Method]:
@@ -280,7 +189,7 @@ def settings_of(method: Method) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for f in dataclasses.fields(method):
         value = getattr(method, f.name)
-        if isinstance(value, Layerwise):
+        if isinstance(value, Method):
             found.update({f"{f.name}.{k}": v for k, v in settings_of(value).items()})
         elif f.init:
             found[f.name] = value

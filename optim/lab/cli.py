@@ -260,7 +260,7 @@ def optimizers() -> None:
     """
     import inspect
 
-    from .catalogue import INNER, METHODS
+    from .methods import INNER, METHODS
 
     for name, entry in {**METHODS, **{f"ubp:{k}": v for k, v in INNER.items()}}.items():
         click.echo(f"{name:<13} {entry.about}")

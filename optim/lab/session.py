@@ -14,6 +14,7 @@ from minigrad.data import Dataset
 from . import catalogue, machine, problems
 from .errors import LabError, UsageError
 from .folder import Folder
+from .methods import METHODS
 from .runs import UNITS, Budget, Comparison
 from .tuned import tuned
 
@@ -49,7 +50,7 @@ class Session:
             raise UsageError(f"name a problem: {', '.join(problems.PROBLEMS)}")
         chosen = problems.problem(problem)
         if not specs:
-            raise UsageError(f"name a method with -O; there are {', '.join(catalogue.METHODS)}")
+            raise UsageError(f"name a method with -O; there are {', '.join(METHODS)}")
         _check_seed(asked["seed"])
         methods, described = _methods(problem, specs, pairs)
         budget = asked_budget(asked) or Budget("seconds", chosen.seconds)

@@ -3,13 +3,13 @@
 import pytest
 
 import optim
-from optim.lab import catalogue
 from optim.lab.catalogue import assign, labels, parse, settings_of
 from optim.lab.errors import UsageError
+from optim.lab.methods import INNER, METHODS, Choice
 from optim.lab.problems import PROBLEMS
 from optim.lab.tuned import TUNED, tuned
 
-SPECS = [s for s in catalogue.METHODS] + [f"ubp:{s}" for s in catalogue.INNER]
+SPECS = [*METHODS, *(f"ubp:{s}" for s in INNER)]
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_settings_rebuild_the_method(spec):
         ("ubp:adam", {}, "adam is no layer rule, so UBP cannot go over it; the rules are gradient, centred, acp"),
         ("ubp:ubp", {}, "ubp is no layer rule"),
         ("adam:acp", {}, "adam takes no inner rule"),
-        ("ubp:acp:acp", {}, "more than one inner rule; write ubp:acp"),
+        ("ubp:acp:acp", {}, "acp takes no inner rule, so 'ubp:acp:acp' is not a method"),
         ("gradient", {}, "by itself the method is called 'sgd'"),
         ("momentum", {"muu": "1"}, "momentum has no setting 'muu'; there are lr, mu; did you mean 'mu'?"),
         ("ubp:acp", {"eps": "1"}, "ubp:acp has no setting 'eps'; did you mean 'inner.eps'?"),
@@ -146,7 +146,7 @@ def test_every_tuned_setting_is_valid():
 
 
 def test_ranges_name_settings():
-    for name, entry in {**catalogue.METHODS, **catalogue.INNER}.items():
+    for name, entry in {**METHODS, **INNER}.items():
         assert set(entry.ranges) <= set(settings_of(entry.kind())), name
         for found in entry.ranges.values():
-            assert isinstance(found, catalogue.Choice) or 0 < found.low < found.high
+            assert isinstance(found, Choice) or 0 < found.low < found.high

@@ -11,11 +11,12 @@ from minigrad import backend, data
 from optim.lab import catalogue, runs
 from optim.lab.errors import LabError, UsageError
 from optim.lab.folder import Folder
+from optim.lab.methods import INNER, METHODS
 from optim.lab.problems import problem
 from optim.lab.runs import Budget, Comparison, compare
 from optim.lab.tuned import tuned
 
-SPECS = [*catalogue.METHODS, *(f"ubp:{inner}" for inner in catalogue.INNER)]
+SPECS = [*METHODS, *(f"ubp:{inner}" for inner in INNER)]
 
 
 @pytest.fixture(scope="module")
