@@ -5,11 +5,14 @@ from .base import Info, Method, Stopped
 from .gradient import GD, SGD, Adam, Momentum, Nesterov
 from .layerwise import Centred, Gradient, Layerwise
 from .ubp import UBP
+from .wrappers import ClipGradient, ClipUpdate, Scheduled, WeightDecay
 
 __all__ = [
     "ACP",
     "Adam",
     "Centred",
+    "ClipGradient",
+    "ClipUpdate",
     "GD",
     "Gradient",
     "Info",
@@ -18,6 +21,8 @@ __all__ = [
     "Momentum",
     "Nesterov",
     "SGD",
+    "Scheduled",
     "Stopped",
     "UBP",
+    "WeightDecay",
 ]

@@ -100,6 +100,34 @@ METHODS = {
         "T-5.2, T-alg 2",
         {"mode": Choice(optim.ubp.MODES)},
     ),
+    "schedule": Entry(
+        optim.Scheduled,
+        "a rate that changes with the step, around any method: schedule:INNER",
+        "λ_t = λ/√(t + 1), λ/(t + 1) or λ ½(1 + cos(πt/T))",
+        "B; Loshchilov & Hutter 2017",
+        {"shape": Choice(("constant", "sqrt", "inverse", "cosine")), "steps": Range(10, 1e5), "warmup": Range(1, 1e3)},
+    ),
+    "decay": Entry(
+        optim.WeightDecay,
+        "decoupled weight decay around any method with a rate: decay:INNER",
+        "W ← W + ΔW − λ c W",
+        "Loshchilov & Hutter 2019",
+        {"decay": Range(1e-5, 1.0)},
+    ),
+    "clip-update": Entry(
+        optim.ClipUpdate,
+        "no update longer than a limit, around any method: clip-update:INNER",
+        "Δθ ← Δθ min(1, c/‖Δθ‖)",
+        "L",
+        {"limit": Range(1e-3, 10.0)},
+    ),
+    "clip-gradient": Entry(
+        optim.ClipGradient,
+        "no gradient longer than a limit, around a method that reads it: clip-gradient:INNER",
+        "∇R ← ∇R min(1, c/‖∇R‖)",
+        "Pascanu, Mikolov & Bengio 2013",
+        {"limit": Range(1e-2, 100.0)},
+    ),
 }
 INNER = {
     "gradient": Entry(optim.Gradient, "the plain gradient as a layer rule", "ΔW = −λ dW", "T-alg 2", {"lr": RATE}),
