@@ -24,13 +24,12 @@ FIXED = {"acp": {"alpha": "max"}, "ubp:acp": {"inner.alpha": "max"}}  # what is 
 
 
 def ranges_of(spec: str) -> dict:
-    """{setting: Range} of a method, its inner rule's settings as inner.NAME."""
-    from optim.lab.methods import INNER, METHODS
+    """{setting: Range} of a method, its inner rule's settings as inner.NAME; words are not searched."""
+    from optim.lab.methods import INNER, METHODS, Range
 
     head, _, inner = spec.partition(":")
-    if head != "ubp":
-        return dict(METHODS[head].ranges)
-    return {f"inner.{name}": found for name, found in INNER[inner or "gradient"].ranges.items()}
+    entry, prefix = (METHODS[head], "") if head != "ubp" else (INNER[inner or "gradient"], "inner.")
+    return {prefix + name: found for name, found in entry.ranges.items() if isinstance(found, Range)}
 
 
 def points(spec: str, trials: int) -> list[dict[str, float]]:

@@ -5,6 +5,10 @@ classifier and digits 10), the best three again on two more seeds, the mean loss
 stands behind each line; every trial is in `benchmarks/tuned.jsonl`.
 """
 
+from optim.wrappers import Wrapper
+
+from .methods import METHODS
+
 TUNED = {
     "autoencoder": {
         "gd": {"lr": 0.0424},  # 59.9
@@ -46,6 +50,9 @@ TUNED = {
 
 
 def tuned(problem: str, spec: str) -> dict:
-    """The settings that a problem gives a method; none for a method that was not tuned."""
+    """The settings that a problem gives a method, also inside a wrapper; none for a method that was not tuned."""
+    head, _, rest = spec.partition(":")
+    if rest and head in METHODS and issubclass(METHODS[head].kind, Wrapper):
+        return {f"inner.{name}": value for name, value in tuned(problem, rest).items()}
     spec = "ubp" if spec == "ubp:gradient" else spec
     return dict(TUNED.get(problem, {}).get(spec, {}))
