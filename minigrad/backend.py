@@ -308,6 +308,11 @@ def scatter_add(target: Any, index: Any, values: Any) -> None:
     xp(target).add.at(target, index, values)
 
 
+def kernel(name: str, inputs: str, outputs: str, body: str) -> Any:
+    """An elementwise kernel for the device."""
+    return _cupy().ElementwiseKernel(inputs, outputs, body, name)
+
+
 # ---------------------------------------------------------------------------------- guarded linear algebra
 
 

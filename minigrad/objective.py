@@ -169,11 +169,22 @@ class Objective:
             if self.loss is None:
                 value = self.graph().out.value.copy()  # it may be a view of θ, which moves
             else:
-                value = self.view().value().sum() * (1.0 / self.n)
+                value = _mean(self.view(), self.n)
             if self.l2:
                 value = value + (0.5 * self.l2) * sum((w * w).sum() for w in self._decayed(self.params))
             memo["value"] = backend.xp(self.params.vector).asarray(value, dtype=self.params.dtype)
         return memo["value"]
+
+    def value_later(self) -> Callable[[], Any]:
+        """A function that gives R at the present θ when it is called, also once θ has moved.
+
+        Where that is possible it keeps the network's output alone, and computes the loss when somebody asks.
+        """
+        if self.loss is None or self.l2 or "value" in self.memo or self.output.base is not None:
+            value = self.value
+            return lambda: value
+        view, n = self.view(), self.n
+        return lambda: backend.xp(view.z).asarray(_mean(view, n), dtype=view.z.dtype)
 
     @property
     def output(self) -> Any:
@@ -445,6 +456,10 @@ class Objective:
         what = getattr(self.net, "__name__", type(self.net).__name__)
         batch = f", {self.loss!r}, N = {self.n}" if self.loss else ""
         return f"Objective({what}{batch}, {self.params!r})"
+
+
+def _mean(view: View, n: int) -> Any:
+    return view.value().sum() * (1.0 / n)
 
 
 def _stacked_gradient(pairs: list, into: Windows, weights: str, bias: str | None, written: set[str]) -> None:

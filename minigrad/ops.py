@@ -17,6 +17,7 @@ import numpy as np
 
 from . import backend
 from .backend import xp
+from .fusion import fused
 from .tensor import (
     Primitive,
     Tensor,
@@ -81,51 +82,34 @@ cos = elementwise(backend.unary("cos"), lambda y, x: negative(sin(x)))
 # ------------------------------------------------------------------------------------------------- activations
 
 
-def _floating(x):
-    """x as a floating array, so that results may be written in place."""
-    if type(x) is not backend.ndarray:
-        x = xp(x).asarray(x)
-    return x if x.dtype.kind in "fc" else x.astype(float)
-
-
-def _sigmoid(x):
-    """1/(1+e⁻ˣ) as ½(1 + tanh(x/2)): no overflow, and in place after the first pass.
+@fused
+def _sigmoid(m, x):
+    """1/(1+e⁻ˣ) as ½(1 + tanh(x/2)), which does not overflow.
 
     Exact to rounding of 1, so the far left tail is 0 (below −20 in float32, −40 in float64): where its logarithm is
     wanted, log σ(x) = −softplus(−x).
     """
-    module, x = xp(x), _floating(x)
-    y = module.multiply(x, 0.5, out=backend.empty_like(x))
-    module.tanh(y, out=y)
-    y *= 0.5
-    y += 0.5
-    return y
+    return 0.5 * m.tanh(0.5 * x) + 0.5
 
 
-def _softplus(x):
+@fused
+def _softplus(m, x):
     """log(1 + eˣ) = max(x, 0) + log1p(e^−|x|), which neither overflows nor loses the tail."""
-    module = xp(x)
-    if module.iscomplexobj(x):
-        return module.log(1.0 + module.exp(x))
-    return module.maximum(x, 0.0) + module.log1p(module.exp(-module.abs(x)))
+    if m is np and np.iscomplexobj(x):
+        return np.log(1.0 + np.exp(x))
+    return m.maximum(x, 0.0) + m.log1p(m.exp(-m.absolute(x)))
 
 
-def _dsigmoid(y):
+@fused
+def _dsigmoid(m, y):
     """Slope of the sigmoid by its value: y(1 − y)."""
-    if type(y) is backend.ndarray and y.nbytes < backend.LARGE:
-        return y - y * y
-    module, y = xp(y), _floating(y)
-    s = module.multiply(y, y, out=backend.empty_like(y))
-    return module.subtract(y, s, out=s)
+    return y - y * y
 
 
-def _dtanh(y):
+@fused
+def _dtanh(m, y):
     """Slope of tanh by its value: 1 − y²."""
-    if type(y) is backend.ndarray and y.nbytes < backend.LARGE:
-        return 1.0 - y * y
-    module, y = xp(y), _floating(y)
-    s = module.multiply(y, y, out=backend.empty_like(y))
-    return module.subtract(1.0, s, out=s)
+    return 1.0 - y * y
 
 
 _maximum = backend.binary("maximum")

@@ -28,17 +28,23 @@ def between(output: Tensor, inputs: Iterable[Tensor]) -> tuple[list[Tensor], set
     """
     reach = {t.seq for t in inputs}
     first = min(reach)
-    seen, stack, found = {output.seq}, [output], []
+    seen, stack, found, foreign = {output.seq}, [output], [], not output.args
     while stack:
         node = stack.pop()
         found.append(node)
         for a in node.args:
             if type(a) is Tensor:
                 seq = a.seq
-                if seq > first and seq not in seen and a.args:
+                if seq in seen or seq in reach and not a.args:
+                    continue
+                if seq > first and a.args:
                     seen.add(seq)
                     stack.append(a)
+                else:
+                    foreign = True  # a Tensor that does not come from the inputs
     found.sort(key=_by_creation)
+    if not foreign:
+        return found, reach | seen
     order = []
     for node in found:
         for a in node.args:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,17 +14,29 @@ class Stopped(ArithmeticError):
     """A method that cannot go on from here; θ stays at its last good point, and the sentence says why."""
 
 
-@dataclass(slots=True)
 class Info:
     """What a step reports.
 
-    Attributes
+    Parameters
     ----------
-    loss : 0-d array
-        R(θ) before the step, left on its device until somebody prints it.
+    loss : 0-d array, or a function that gives it
+        R(θ) before the step.
     """
 
-    loss: Any
+    __slots__ = ("_loss",)
+
+    def __init__(self, loss: Any):
+        self._loss = loss
+
+    @property
+    def loss(self) -> Any:
+        """R(θ) before the step, a 0-d array: computed when it is first read, and left on its device."""
+        if callable(self._loss):
+            self._loss = self._loss()
+        return self._loss
+
+    def __repr__(self) -> str:
+        return f"Info(loss={float(self.loss):.6g})"
 
 
 class Method:
@@ -59,7 +70,7 @@ class Method:
 
     def step(self, f: Objective, state: dict[str, Any]) -> Info:
         """One step: the loss is read, then θ moves by `update` once."""
-        info = Info(f.value)
+        info = Info(f.value_later())
         f.params.vector += self.update(f, state)
         state["t"] += 1
         return info
