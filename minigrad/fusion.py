@@ -186,7 +186,8 @@ class Fused:
 
     def _launch(self, arrays: tuple) -> Any:
         if self._kernel is None:
-            self._kernel = backend.kernel(f"minigrad_{self.__name__.strip('_')}", *self.source())
+            name = "".join(c for c in self.__name__ if c.isalnum())
+            self._kernel = backend.kernel(f"minigrad_{name}", *self.source())
         return self._kernel(*arrays, *(arrays[k] for k in self.over))
 
 

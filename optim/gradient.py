@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 
 from minigrad import backend
-from minigrad.fusion import fused
 
 from .base import Method, check_setting
 
@@ -117,15 +116,17 @@ class Adam(Method):
     def update(self, f, state):
         t = state["t"] + 1
         g = f.grad
+        m, v = state["m"], state["v"]
+        m *= self.beta1
+        m += (1.0 - self.beta1) * g
+        v *= self.beta2
+        g *= g
+        g *= 1.0 - self.beta2
+        v += g
+        module = backend.xp(v)
+        root = module.sqrt(v, out=g)  # √v̂ + ε = (√v + ε √c₂) / √c₂, so the corrections are two numbers
         c1, c2 = 1.0 - self.beta1**t, math.sqrt(1.0 - self.beta2**t)
-        # √v̂ + ε = (√v + ε √c₂) / √c₂, so the corrections are two numbers
-        weights = (self.beta1, 1.0 - self.beta1, self.beta2, 1.0 - self.beta2, self.eps * c2, -self.lr * c2 / c1)
-        state["m"], state["v"], delta = _adam(state["m"], state["v"], g, *weights)
-        return delta
-
-
-@fused(over=(0, 1, 2))
-def _adam(m, m1, v, g, beta1, share1, beta2, share2, eps, rate):
-    m1 = beta1 * m1 + share1 * g
-    v = beta2 * v + share2 * (g * g)
-    return m1, v, rate * (m1 / (m.sqrt(v) + eps))
+        root += self.eps * c2
+        module.divide(m, root, out=root)
+        root *= -self.lr * c2 / c1
+        return root
