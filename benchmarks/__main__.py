@@ -149,8 +149,9 @@ def main() -> None:
 
 STEPS = {"step": ("AE", "CLS", "SMALL"), "chain": ("chain", "chain-0d")}
 command("step", STEPS, "One training step, and a chain of additions.")
-command("ubp", {"ubp": ("AE", "CLS")}, "UBP in every mode, and ACP, against SGD.")
+command("ubp", {"ubp": ("AE", "CLS")}, "UBP in every mode, and the other white-box methods, against SGD.")
 command("curvature", {"curvature": ("AE", "CLS")}, "Signals and curvature products against a gradient.")
+command("search", {"search": ("ES",)}, "Evolution strategies: every kind of direction against the naive loop.")
 
 
 @main.command(hidden=True)

@@ -31,6 +31,8 @@ class Case:
         Examples in the batch.
     count : int
         Steps in one turn.
+    norm : str
+        Normalisation of the hidden layers.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Case:
     count: int
     linear: tuple[int, ...] = ()
     output: str | None = None
+    norm: str | None = None
 
     @property
     def title(self) -> str:
@@ -48,7 +51,7 @@ class Case:
 
     @cached_property
     def net(self) -> nn.Sequential:
-        return nn.mlp(self.sizes, hidden=self.hidden, linear=self.linear, output=self.output)
+        return nn.mlp(self.sizes, hidden=self.hidden, linear=self.linear, output=self.output, norm=self.norm)
 
     @cached_property
     def activations(self) -> list[str | None]:
@@ -79,7 +82,8 @@ class Case:
         return [(windows[f"{k}.W"], windows[f"{k}.b"]) for k in range(len(self.sizes) - 1)]
 
     def objective(self, params: mg.Params) -> mg.Objective:
-        return mg.Objective(self.net, getattr(losses, self.loss), params, self.batch[0], self.targets)
+        loss, (x, _) = getattr(losses, self.loss), self.batch
+        return mg.Objective(self.net, loss, params, x, self.targets, train=self.norm is not None)
 
 
 AE = Case("AE", (784, 1000, 500, 250, 30, 250, 500, 1000, 784), "sigmoid", "squared_error", 200, 1, (3,), "sigmoid")

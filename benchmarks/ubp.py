@@ -1,8 +1,9 @@
-"""A step of UBP in every mode, and of ACP on AE, against a step of SGD."""
+"""A step of UBP in every mode, and on AE of the other white-box methods, against a step of SGD."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,26 +18,40 @@ MODES = {
     "AE": {"gn": 3.6, "mc": 1.7, "none": 1.1, "hessian": 4.3},
     "CLS": {"gn": 1.6, "mc": 1.7, "empirical": 1.35, "none": None, "hessian": 1.75},
 }
-EVERY = 100
+EVERY, STATS_EVERY = 100, 10
+AMORTISED = {  # method, its limit, how its steps differ
+    "ACP": (optim.ACP(lr=RATE, alpha="max", every=EVERY), 1.45, ("between", "refresh")),
+    "KFAC mc": (optim.KFAC(RATE, every=EVERY, stats_every=STATS_EVERY), 1.85, ("between", "statistics", "refresh")),
+    "EKFAC mc": (optim.EKFAC(RATE, every=EVERY, stats_every=STATS_EVERY), None, ("between", "statistics", "refresh")),
+    "PRONG": (optim.PRONG(RATE, every=EVERY), None, ("between", "refresh")),
+}
+STEP = {"between": 1, "statistics": STATS_EVERY, "refresh": 0}  # a t at which the step is of this kind
+NORMS = {"batch norm": "batch", "mean-only batch norm": "mean"}
 
 
 def contenders(case: str) -> dict[str, list[str]]:
     names = ["SGD", *(f"UBP {mode}" for mode in MODES[case])]
-    return {name: [name] for name in (names + ["ACP between", "ACP refresh"] if case == "AE" else names)}
+    if case == "AE":
+        names += ["Centred", *NORMS, *(f"{name} {kind}" for name, (_, _, kinds) in AMORTISED.items() for kind in kinds)]
+    return {name: [name] for name in names}
 
 
 def make(case: str, name: str) -> Callable[[], Any]:
-    """The step of one contender; ACP's uses its inverses, or renews them."""
-    method, _, kind = name.partition(" ")
-    if method == "SGD":
+    """The step of one contender; an amortised method's is always of one kind."""
+    method, _, kind = name.rpartition(" ")
+    if name == "SGD":
         return Minigrad(CASES[case]).step
+    if name == "Centred":
+        return Minigrad(CASES[case], optim.Centred(RATE)).step
+    if name in NORMS:
+        return Minigrad(replace(CASES[case], norm=NORMS[name])).step
     if method == "UBP":
         return Minigrad(CASES[case], optim.UBP(optim.Gradient(RATE), mode=kind)).step
-    own = Minigrad(CASES[case], optim.ACP(lr=RATE, alpha="max", every=EVERY))
+    own = Minigrad(CASES[case], AMORTISED[method][0])
     own.step()
 
     def step():
-        own.state["t"] = 0 if kind == "refresh" else 1
+        own.state["t"] = STEP[kind]
         own.step()
 
     return step
@@ -58,12 +73,21 @@ def check(case: str) -> None:
 def limits(case: str, names: list[str]) -> list[Limit]:
     found = [Limit("SGD", "SGD"), *(Limit(f"UBP {mode}", "SGD", most) for mode, most in MODES[case].items())]
     if case == "AE":
-        found += [Limit(f"ACP every {EVERY}", "SGD", 1.45), Limit("ACP between", "SGD"), Limit("ACP refresh", "SGD")]
+        found += [Limit(name, "SGD") for name in ("Centred", *NORMS)]
+        for name, (_, most, kinds) in AMORTISED.items():
+            found += [Limit(f"{name} every {EVERY}", "SGD", most), *(Limit(f"{name} {kind}", "SGD") for kind in kinds)]
     return found
 
 
 def derived(seconds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """ACP's refresh, spread over the steps until the next."""
-    if "ACP refresh" not in seconds:
-        return {}
-    return {f"ACP every {EVERY}": ((EVERY - 1) * seconds["ACP between"] + seconds["ACP refresh"]) / EVERY}
+    """The mean step of an amortised method: what it does seldom, spread over the steps until it does it again."""
+    found = {}
+    for name, (_, _, kinds) in AMORTISED.items():
+        if f"{name} refresh" not in seconds:
+            continue
+        counts = {"between": EVERY - 1, "statistics": 0, "refresh": 1}
+        if "statistics" in kinds:
+            counts["statistics"] = EVERY // STATS_EVERY - 1
+            counts["between"] -= counts["statistics"]
+        found[f"{name} every {EVERY}"] = sum(counts[kind] * seconds[f"{name} {kind}"] for kind in kinds) / EVERY
+    return found

@@ -23,13 +23,16 @@ class Graph:
         `reach` without the parameters: where a signal goes that forms no gradient.
     sites : dict
         {seq of a dense node: Layer} where its weights are the windows NAME.W and NAME.b (or no bias).
+    moved : dict
+        {buffer: array}, running statistics as this batch moves them; not empty where a layer mixes examples.
     """
 
-    __slots__ = ("out", "leaves", "order", "reach", "inner", "sites", "above")
+    __slots__ = ("out", "leaves", "order", "reach", "inner", "sites", "above", "moved")
 
     def __init__(self, out: Tensor, tracked: Tracked):
         self.out = out
         self.leaves = tracked.leaves
+        self.moved = tracked.moved
         self.order, self.reach = between(out, tracked.leaves.values())
         self.inner = self.reach - tracked.seqs
         self.above: dict[int, tuple] = {}

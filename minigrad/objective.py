@@ -155,6 +155,23 @@ class Objective:
             view = memo["view"] = self.loss.at(self.graph().out.value, self.targets)
         return view
 
+    @property
+    def statistics(self) -> dict[str, Any]:
+        """{buffer: array}: where this batch moves the running statistics in train mode; `Method.step` moves them."""
+        return self.graph().moved
+
+    def need_separate_examples(self) -> None:
+        """Refuse, by the layer's name, what is not defined where a layer in train mode mixes the examples of a batch.
+
+        Then no example has Jacobians, signals, gradients or a curvature of its own; R, ∇R and ∂R/∂a are defined.
+        """
+        for name in self.graph().moved:
+            layer = name.rpartition(".")[0]
+            raise ValueError(
+                f"layer {layer!r} mixes the examples of a batch in train mode, so Jacobians, signals, curvature and "
+                "gradients of single examples are not defined; use Objective(..., train=False)"
+            )
+
     def _need_network(self, what: str) -> None:
         if self.loss is None:
             raise TypeError(f"{what} needs a network and its loss: Objective(net, loss, params, x, y)")
@@ -394,6 +411,7 @@ class Objective:
 
     def _seed(self, kind: str, samples: int, rng: Any) -> Any:
         """The signals (K, N, C) at the output."""
+        self.need_separate_examples()
         view = self.view()
         module = backend.xp(view.z)
         n, c = view.z.shape
@@ -425,6 +443,7 @@ class Objective:
 
     def above(self, node: Tensor) -> tuple[list[Tensor], set[int]]:
         """The nodes between one layer's pre-activation and the output."""
+        self.need_separate_examples()
         graph = self.graph()
         found = graph.above.get(node.seq)
         if found is None:

@@ -175,7 +175,7 @@ class Params(Windows):
         """The windows as leaf Tensors: a network called with them records its graph. They see θ move."""
         if self._tracked is None:
             self._tracked = Tracked(self)
-        self._tracked.buffers = self.buffers
+        self._tracked.buffers, self._tracked.moved = self.buffers, {}
         return self._tracked
 
     def __reduce__(self) -> tuple:
@@ -210,9 +210,11 @@ class Tracked(Mapping):
         Their places in the order of creation.
     layers : dict
         {(seq of NAME.W, seq of NAME.b or None): Layer}, for every window NAME.W with and without its bias.
+    moved : dict
+        {buffer: array}: layers in train mode put here what their running statistics are after this batch.
     """
 
-    __slots__ = ("leaves", "seqs", "layers", "buffers")
+    __slots__ = ("leaves", "seqs", "layers", "buffers", "moved")
 
     def __init__(self, params: Params):
         self.leaves = leaves = {name: Tensor(window) for name, window in params.all().items()}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
-from minigrad import backend, ops
+from minigrad import ops
 
 from .base import check_setting
-from .layerwise import Layerwise, check_rates, largest_square
+from .factors import damped_inverse, layer_inputs, moving_average, relative_moves, second_moment
+from .layerwise import Layerwise, Memory, check_every, check_rates, largest_square
 
 
 @dataclass
@@ -30,31 +32,35 @@ class ACP(Layerwise):
     alpha : float or "max"
         α, the stand-in for the curvature above the layer: a number, or the largest da² over the batch and units,
         for each layer and batch anew [T-6.3.2].
-    every : int
-        Steps between two inverses.
+    every : int or "auto"
+        Steps between two inverses; "auto" renews a layer's when its C has `moved` since.
     rho : float
         0: C comes from the batch of the refresh. Above 0: from moving averages of E[h hᵀ] and E[h] with this decay,
         (at most 1 − 1/k at the k-th update, so that the first batches count in full).
     stats_every : int
-        Steps between two updates of those averages.
+        Steps between two updates of those averages, and between two looks of "auto".
     alpha_floor : float
         The least α of "max".
     rest_lr : float, optional
         Rate of the parameters without a site; lr unless set.
+    moved : float
+        τ of "auto": renew where ‖C − C₀‖_F > τ ‖C₀‖_F; looked at every `stats_every` steps.
 
     Notes
     -----
-    A refresh waits once per layer on the device: its factorisation is guarded. Nothing else waits.
+    A refresh waits once per layer on the device: its factorisation is guarded. With `every="auto"` each look waits
+    once for all layers. Nothing else waits. state["3.inverses"] counts the inverses of layer 3.
     """
 
     lr: float = 0.1
     eps: float = 0.3
     alpha: float | str = "max"
-    every: int = 100
+    every: int | str = 100
     rho: float = 0.0
     stats_every: int = 10
     alpha_floor: float = 1e-3
     rest_lr: float | None = None
+    moved: float = 0.1
 
     def __post_init__(self):
         check_rates(self)
@@ -63,67 +69,91 @@ class ACP(Layerwise):
             if isinstance(self.alpha, str):
                 raise ValueError(f"ACP: alpha is a positive number or 'max', not {self.alpha!r}")
             check_setting(self, "alpha", 0, open_low=True)
-        check_setting(self, "every", 1, whole=True)
+        check_every(self)
         check_setting(self, "rho", 0, 1)
         check_setting(self, "stats_every", 1, whole=True)
         check_setting(self, "alpha_floor", 0, open_low=True)
 
+    def begin(self, f, state):
+        if self.every == "auto":
+            self._look(f, state)
+
     def rule(self, site, memory, t):
-        f = site.objective
         alpha = largest_square(site.da, self.alpha_floor) if self.alpha == "max" else self.alpha
-        mean = site.h.mean(0)
-        centred = site.h - mean
-        if self.rho and t % self.stats_every == 0:
-            self._average(memory, site.h, mean)
-        P = self.stale(memory, "P", t, lambda: self._inverse(site, memory, centred, alpha))
-        rate = -self.lr / alpha
-        if f.n < site.W.shape[0] and not f.l2:  # N × in × in is then less work than out × in × in
-            dW, db = site.gradient(rate, h=ops.product(centred, P))
-        else:
-            dW, db = site.gradient(rate, h=centred)
-            if f.l2:
-                dW += (rate * f.l2) * site.W
-            dW[...] = ops.product(dW, P)
-        if db is not None:
-            db -= ops.product(mean[None], dW.T)[0]
-        return dW, db
+        if self.rho and self.every != "auto" and t % self.stats_every == 0:
+            self._average(memory, site.h)
+        P = self.stale(memory, "P", t, lambda: self._inverse(site, memory, alpha))
+        return centred_step(site, -self.lr / alpha, site.h.mean(0), P)
 
-    def _average(self, memory: Any, h: Any, mean: Any) -> None:
+    def _look(self, f: Any, state: MutableMapping) -> None:
+        """With `every="auto"`: say which layers are due, memory["due"]; keep the C of those, memory["C"]."""
+        inputs, found = layer_inputs(f, joint=False), {}
+        if state["t"] % self.stats_every == 0:
+            for name, h in inputs.items():
+                memory = Memory(state, name)
+                if self.rho:
+                    self._average(memory, h)
+                found[name] = self._spread(h, memory, name)
+        old = [name for name in found if f"{name}.C" in state]
+        moves = relative_moves([(found[name], state[f"{name}.C"]) for name in old]) if old else []
+        still = {name for name, moved in zip(old, moves) if moved <= self.moved}
+        for name in inputs:
+            due = name in found and name not in still
+            state[f"{name}.due"] = int(due)
+            if due:
+                state[f"{name}.C"] = found[name]
+
+    def _average(self, memory: Any, h: Any) -> None:
         """Moving averages of E[h hᵀ] and E[h]."""
-        second = ops.product(h.T, h) * (1.0 / len(h))
-        k = memory["k"] + 1 if "k" in memory else 1
-        memory["k"] = k
-        rho = min(1.0 - 1.0 / k, self.rho)
-        if k == 1:
-            memory["second"], memory["first"] = second, mean
-        else:
-            memory["second"] = rho * memory["second"] + (1.0 - rho) * second
-            memory["first"] = rho * memory["first"] + (1.0 - rho) * mean
+        k = memory["k"] = memory.get("k", 0) + 1
+        memory["second"] = moving_average(memory.get("second"), second_moment(h, len(h)), k, self.rho)
+        memory["first"] = moving_average(memory.get("first"), h.mean(0), k, self.rho)
 
-    def _inverse(self, site: Any, memory: Any, centred: Any, alpha: Any) -> Any:
+    def _spread(self, h: Any, memory: Any, layer: str) -> Any:
+        """C, of this batch or of the averages."""
+        if not self.rho:
+            return covariance(h, layer)[0]
+        first = memory["first"]
+        return memory["second"] - first[:, None] * first
+
+    def _inverse(self, site: Any, memory: Any, alpha: Any) -> Any:
         """P = (C + (ε/α) I)⁻¹."""
-        if self.rho:
-            first = memory["first"]
-            C = memory["second"] - first[:, None] * first
-        else:
-            C = ops.product(centred.T, centred) * (1.0 / len(centred))
-        module = backend.xp(C)
-        C[module.arange(len(C)), module.arange(len(C))] += self.eps / alpha
-        return damped_inverse(C, site.name)
+        C = memory["C"] if self.every == "auto" else self._spread(site.h, memory, site.name)
+        memory["inverses"] = memory.get("inverses", 0) + 1
+        return damped_inverse(C, self.eps / alpha, site.name, memory.get("P"))
 
 
-def damped_inverse(matrix: Any, layer: str) -> Any:
-    """Inverse of a positive definite matrix; a failure in float32 is tried again in float64, then named.
+def covariance(h: Any, layer: str) -> tuple[Any, Any]:
+    """Covariance (in, in) and mean (in,) of a layer's input h (N, in).
 
     Raises
     ------
-    FactorisationError
-        With the layer's name.
+    ValueError
+        A batch of one, by the layer's name.
     """
-    try:
-        return backend.spd_inverse(matrix)
-    except backend.FactorisationError:
-        try:
-            return backend.spd_inverse(matrix.astype("float64")).astype(matrix.dtype)
-        except backend.FactorisationError as error:
-            raise backend.FactorisationError(f"layer {layer!r}: {error}") from error
+    if len(h) == 1:
+        raise ValueError(f"the covariance of the input of layer {layer!r} needs more than one example")
+    mean = h.mean(0)
+    return second_moment(h - mean, len(h)), mean
+
+
+def centred_step(site: Any, rate: Any, mean: Any, P: Any) -> tuple[Any, Any]:
+    """ΔW = rate (mean[da (h − mean)ᵀ] + cW) P, Δb = rate mean da − ΔW mean [T-6.2.4, T-6.2.5].
+
+    Parameters
+    ----------
+    rate : float or 0-d array
+    mean : (in,)
+    P : (in, in)
+    """
+    f, centred = site.objective, site.h - mean
+    if f.n < site.W.shape[0] and not f.l2:  # N × in × in is then less work than out × in × in
+        dW, db = site.gradient(rate, h=ops.product(centred, P))
+    else:
+        dW, db = site.gradient(rate, h=centred)
+        if f.l2:
+            dW += (rate * f.l2) * site.W
+        dW[...] = ops.product(dW, P)
+    if db is not None:
+        db -= ops.product(mean[None], dW.T)[0]
+    return dW, db

@@ -69,9 +69,10 @@ class Method:
         raise TypeError(f"{type(self).__name__} has no update(f, state)")
 
     def step(self, f: Objective, state: dict[str, Any]) -> Info:
-        """One step: the loss is read, then θ moves by `update` once."""
-        info = Info(f.value_later())
+        """One step: the loss is read, then θ moves by `update` once, and running statistics as the batch moves them."""
+        info, statistics = Info(f.value_later()), f.statistics
         f.params.vector += self.update(f, state)
+        f.params.buffers.update(statistics)
         state["t"] += 1
         return info
 

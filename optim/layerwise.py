@@ -6,6 +6,7 @@ parameters without a site are kept here.
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,7 @@ class Memory(MutableMapping):
 
     __slots__ = ("state", "prefix")
 
-    def __init__(self, state: dict[str, Any], name: str):
+    def __init__(self, state: MutableMapping, name: str):
         self.state = state
         self.prefix = name + "."
 
@@ -72,13 +73,20 @@ class Layerwise(Method):
     def send(self, site: Site, dW: Any, db: Any, t: int) -> None:
         """Plain backprop: the site sends da @ W."""
 
-    def begin(self, f: Objective, state: dict[str, Any]) -> None:
+    def begin(self, f: Objective, state: MutableMapping) -> None:
         """Nothing to prepare."""
 
-    def finish(self, f: Objective, state: dict[str, Any], delta: Any) -> Any:
+    def finish(self, f: Objective, state: MutableMapping, delta: Any) -> Any:
         return delta
 
     def update(self, f, state):
+        draft = ChainMap({}, state)  # what is written to the state is kept when the whole step has succeeded
+        delta = self._sweep(f, draft)
+        state.update(draft.maps[0])
+        return delta
+
+    def _sweep(self, f: Objective, state: MutableMapping) -> Any:
+        """Δθ: a sweep with the rule at every layer."""
         t = state["t"]
         self.begin(f, state)
         sweep = f.sweep()
@@ -113,8 +121,9 @@ class Layerwise(Method):
                     windows[name][...] -= (rate * f.l2) * f.params[name]
 
     def stale(self, memory: Memory, key: str, t: int, compute: Callable[[], Any]) -> Any:
-        """memory[key], computed anew when t is a multiple of `self.every`."""
-        if t % self.every == 0 or key not in memory:
+        """memory[key], computed anew when t is a multiple of `self.every`; with "auto", where memory["due"] is set."""
+        due = memory["due"] if self.every == "auto" else t % self.every == 0
+        if due or key not in memory:
             memory[key] = compute()
         return memory[key]
 
@@ -124,6 +133,15 @@ def check_rates(method: Any) -> None:
     check_setting(method, "lr", 0, open_low=True)
     if method.rest_lr is not None:
         check_setting(method, "rest_lr", 0)
+
+
+def check_every(method: Any) -> None:
+    """Refuse an `every` that is neither a number of steps nor "auto", and a `moved` that is not positive."""
+    if isinstance(method.every, str) and method.every != "auto":
+        raise ValueError(f"{type(method).__name__}: every is a number of steps or 'auto', not {method.every!r}")
+    if method.every != "auto":
+        check_setting(method, "every", 1, whole=True)
+    check_setting(method, "moved", 0, open_low=True)
 
 
 @dataclass

@@ -67,7 +67,7 @@ class UBP(Layerwise):
         return self.inner.start(params)
 
     def begin(self, f, state):
-        if self.mode == "empirical" and not f.loss.is_cross_entropy:
+        if self.mode == "empirical" and f.loss is not None and not f.loss.is_cross_entropy:
             raise ValueError(f"UBP mode 'empirical' is for cross-entropies, not {f.loss.name}: use mode 'gn'")
         self.inner.begin(f, state)
         if self.mode == "mc":

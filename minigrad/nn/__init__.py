@@ -14,12 +14,15 @@ from .layers import (
     Tanh,
     mlp,
 )
+from .normalisation import BatchNorm, MeanOnlyBatchNorm
 
 __all__ = [
     "Activation",
+    "BatchNorm",
     "Dense",
     "Layer",
     "LeakyReLU",
+    "MeanOnlyBatchNorm",
     "ReLU",
     "Residual",
     "Sequential",

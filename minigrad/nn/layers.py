@@ -25,9 +25,13 @@ class Layer:
     ----------
     prefix : str or None
         Layers with windows are named prefix + number; None for layers without windows.
+    normalises : bool
+        Whether it only rescales and shifts every unit, so that a Dense before it takes the gain of the activation
+        after it.
     """
 
     prefix: str | None = None
+    normalises = False
     name = ""
     children: tuple[Layer, ...] = ()
 
@@ -40,6 +44,10 @@ class Layer:
 
     def initial(self, rng: Any, scheme: str, alpha: float | None) -> dict[str, Any]:
         """{window: float64 host array} to start from."""
+        return {}
+
+    def statistics(self) -> dict[str, Any]:
+        """{buffer: float64 host array}: running statistics to start from, without the layer's name."""
         return {}
 
     def settings(self) -> dict[str, Any]:
@@ -80,13 +88,17 @@ class Layer:
         if alpha is not None and not alpha >= 0:
             raise ValueError(f"the gain alpha must not be negative, not {alpha}")
         key = backend.random_key(rng)
-        arrays = {}
+        arrays, buffers = {}, {}
         for count, layer in enumerate(dict.fromkeys(self.leaves())):
             for window, value in layer.initial(backend.stream(key, "init", count), scheme, alpha).items():
                 arrays[f"{layer.name}.{window}"] = backend.asarray(value, device, dtype)
+            for name, value in layer.statistics().items():
+                buffers[f"{layer.name}.{name}"] = backend.asarray(value, device, dtype)
         if not arrays:
             raise ValueError("this network has no parameters to initialise")
-        return Params(arrays)
+        params = Params(arrays)
+        params.buffers = buffers
+        return params
 
     def size(self) -> int:
         """Number of parameters."""
@@ -225,7 +237,7 @@ class Sequential(Layer):
         if not layers:
             raise ValueError("Sequential needs at least one layer")
         self.children = layers
-        leaves = list(self.leaves())
+        leaves = [layer for layer in self.leaves() if not layer.normalises]  # they stand before the activation
         for layer, after in zip(leaves, [*leaves[1:], None]):
             if isinstance(layer, Dense):
                 layer.activation = after.function if isinstance(after, Activation) else None
@@ -249,7 +261,11 @@ class Residual(Layer):
 
 
 def mlp(
-    sizes: Sequence[int], hidden: str = "tanh", linear: Sequence[int] = (), output: str | None = None
+    sizes: Sequence[int],
+    hidden: str = "tanh",
+    linear: Sequence[int] = (),
+    output: str | None = None,
+    norm: str | None = None,
 ) -> Sequential:
     """A multilayer perceptron.
 
@@ -263,6 +279,9 @@ def mlp(
         Numbers of Dense layers that have no activation after them (an autoencoder's code).
     output : str, optional
         Activation after the last Dense; none unless named.
+    norm : {"batch", "mean"}, optional
+        BatchNorm or MeanOnlyBatchNorm after every Dense but the last, before its activation; their β takes the place
+        of those layers' biases.
 
     Examples
     --------
@@ -277,7 +296,10 @@ def mlp(
         raise ValueError(f"linear={tuple(linear)}: the hidden Dense layers are 0 to {last - 1}")
     layers: list[Layer] = []
     for k, (inputs, outputs) in enumerate(zip(sizes[:-1], sizes[1:])):
-        layers.append(Dense(inputs, outputs))
+        normed = norm is not None and k != last
+        layers.append(Dense(inputs, outputs, bias=not normed))
+        if normed:
+            layers.append(_norm(norm, outputs))
         name = output if k == last else None if k in linear else hidden
         if name is not None:
             layers.append(_activation(name))
@@ -285,8 +307,18 @@ def mlp(
 
 
 def _activation(name: str) -> Activation:
-    if name not in ACTIVATIONS:
-        near = difflib.get_close_matches(name, ACTIVATIONS, 1)
+    return _named("activation", name, ACTIVATIONS)()
+
+
+def _norm(name: str, features: int) -> Layer:
+    from .normalisation import NORMS
+
+    return _named("norm", name, NORMS)(features)
+
+
+def _named(what: str, name: str, table: dict[str, type]) -> type:
+    if name not in table:
+        near = difflib.get_close_matches(name, table, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown activation {name!r}; there are {', '.join(ACTIVATIONS)}{hint}")
-    return ACTIVATIONS[name]()
+        raise ValueError(f"unknown {what} {name!r}; there are {', '.join(table)}{hint}")
+    return table[name]

@@ -76,11 +76,35 @@ def _build(spec: str, names: list[str], given: dict[str, Any], table: Mapping[st
     own = {k: _value(spec, k, v, types_[k]) for k, v in own.items()}
     if goes_over:
         own["inner"] = _build(spec, names[1:], below, INNER if kind is optim.UBP else METHODS)
+    return _made(label_of(spec), kind, own)
+
+
+def build(label: str, kind: type, given: Mapping[str, Any]) -> Any:
+    """An object of a dataclass that is no method, such as a test function, from its settings.
+
+    Raises
+    ------
+    UsageError
+        A setting or value that there is not.
+    """
+    types_ = _types(kind)
+    for name in given:
+        if name not in types_:
+            raise _no_setting(label, name, list(types_))
+    return _made(label, kind, {k: _value(label, k, v, types_[k]) for k, v in given.items()})
+
+
+def _made(label: str, kind: type, settings: Mapping[str, Any]) -> Any:
     try:
-        return kind(**own)
+        return kind(**settings)
     except (ValueError, TypeError) as error:
         told = str(error).removeprefix(f"{kind.__name__}: ")
-        raise UsageError(f"{label_of(spec)}: {told}") from error
+        raise UsageError(f"{label}: {told}") from error
+
+
+def _no_setting(label: str, name: str, valid: list[str]) -> UsageError:
+    there = f"there are {', '.join(valid)}" if valid else "it has none"
+    return UsageError(f"{label} has no setting {name!r}; {there}{near(name, valid)}")
 
 
 def _names(names: list[str], table: Mapping[str, Entry]) -> list[str]:
@@ -99,8 +123,7 @@ def _check_names(spec: str, names: list[str], own: Mapping, below: Mapping, tabl
             continue
         if f"inner.{name}" in valid:
             raise UsageError(f"{label_of(spec)} has no setting {name!r}; did you mean 'inner.{name}'?")
-        there = f"there are {', '.join(valid)}" if valid else "it has none"
-        raise UsageError(f"{label_of(spec)} has no setting {name!r}; {there}{near(name, valid)}")
+        raise _no_setting(label_of(spec), name, valid)
 
 
 def _find(part: str, table: Mapping[str, Entry]) -> type[Method]:

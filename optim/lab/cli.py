@@ -96,14 +96,14 @@ option = click.option
 PATH = click.Path(path_type=Path)
 OPTIONS = (
     option("-O", "--optimizer", "specs", multiple=True, metavar="NAME[:INNER]", help="Method, or FILE.py:CLASS."),
-    option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Setting: acp.eps=.1, ubp.inner.lr=.03."),
+    option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="acp.eps=.1, ubp.inner.lr=.03, problem.dim=9."),
     option("--steps", type=int, help="Train for this many updates."),
-    option("--epochs", type=float, help="Train for this many passes over the training part."),
+    option("--epochs", type=float, help="Train for this many passes over the examples."),
     option("--seconds", type=float, help="Train for this long; evaluations do not count."),
     option("--seed", type=int, default=0, show_default=True, help="Of θ, batches and methods."),
     option("--data", "source", metavar="DATA", help="digits, digits8, fashion, a folder of IDX files, FILE.npz."),
     option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True),
-    option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True),
+    option("--dtype", type=click.Choice(["float32", "float64"]), help="Default: float32, functions float64."),
     option("--out", type=PATH, default="runs", show_default=True, help="Results go to OUT/PROBLEM-SEED."),
     option("--overwrite", is_flag=True, help="Replace a run that is there."),
     option("--resume", type=PATH, metavar="FOLDER", help="Continue a run; with a budget, up to that one."),
@@ -128,10 +128,14 @@ def train(ctx: click.Context, specs: tuple[str, ...], **asked: Any) -> int:
     minigrad train digits -O adam --steps 200
     minigrad train classifier -O acp --set lr=.03,eps=1 --data fashion --epochs 2
     minigrad train digits -O mine.py:Mine --steps 100
+    minigrad train rosenbrock -O nesterov --set lr=1e-3,problem.dim=10 --steps 500
     minigrad train --resume runs/digits-0 --steps 400
 
     Writes run.json, metrics.jsonl, figure.png and a checkpoint into OUT/PROBLEM-SEED. The exit code is 1 if the
-    method diverged.
+    method diverged. A method that says that it cannot go on has not diverged: its run ends there.
+
+    A test function (`minigrad problems`) starts at its own point for --seed 0 and at a random one for every other.
+    Its settings are called problem.NAME.
     """
     if len(specs) > 1:
         raise UsageError(f"train takes one -O, not {len(specs)}; use compare for several")
@@ -147,6 +151,7 @@ def compare(ctx: click.Context, **asked: Any) -> int:
     minigrad compare autoencoder -O sgd -O adam -O acp -O ubp:acp --seconds 20
     minigrad compare digits -O acp -O ubp:acp --set acp.eps=.1 --set ubp.mode=mc,ubp.inner.lr=.1
     minigrad compare digits -O sgd -O sgd --set sgd-2.lr=1 --json
+    minigrad compare quadratic -O gd -O nesterov --set problem.kappa=1e4 --steps 1000
     minigrad compare --resume runs/autoencoder-0
 
     All methods start from one θ and see the same batches. Each has settings that suit the problem unless --set changes
@@ -235,18 +240,14 @@ def finish(session: Session, as_json: bool) -> int:
 
 @main.command()
 def problems() -> None:
-    """List the problems.
+    """List the problems: networks on data, and test functions.
 
     \b
     minigrad problems
     """
-    from .problems import PROBLEMS
+    from . import tables
 
-    for p in PROBLEMS.values():
-        widths = "-".join(map(str, ("D", *p.hidden, "D" if p.reconstructs else "C")))
-        click.echo(f"{p.name:<12} {p.title}")
-        click.echo(f"{'':12} {widths}, {p.activation}, {p.loss.name}, batch {p.batch}")
-        click.echo(f"{'':12} data {p.data}, {p.seconds:g} s unless a budget is given; source: {p.source}\n")
+    click.echo("\n".join(tables.problems()))
 
 
 @main.command()
@@ -258,20 +259,29 @@ def optimizers() -> None:
 
     For each: its equation and source, its settings with their defaults, and where to search for better ones.
     """
-    import inspect
+    from . import tables
 
-    from .methods import INNER, METHODS
+    click.echo("\n".join(tables.optimizers()))
 
-    for name, entry in {**METHODS, **{f"ubp:{k}": v for k, v in INNER.items()}}.items():
-        click.echo(f"{name:<13} {entry.about}")
-        click.echo(f"{'':13} {entry.equation}   [{entry.source}]")
-        for setting, parameter in inspect.signature(entry.kind).parameters.items():
-            if setting == "inner":
-                continue
-            prefix = "inner." if name.startswith("ubp:") else ""
-            searched = f"   {entry.ranges[setting]}" if setting in entry.ranges else ""
-            click.echo(f"{'':13}   {prefix}{setting} = {parameter.default}{searched}")
-        click.echo()
+
+@main.command()
+@click.argument("folder", type=PATH, default="examples")
+@option("--out", type=PATH, default="gallery", show_default=True, help="Folder of index.html and the pictures.")
+@option("--quick", is_flag=True, help="Less of everything, for a first look.")
+@option("--budget", type=click.FloatRange(min=0, min_open=True), help="Seconds for each example; its own by default.")
+def gallery(folder: Path, out: Path, quick: bool, budget: float | None) -> None:
+    """Run the examples of FOLDER (./examples) and build a page of their pictures that works offline.
+
+    \b
+    minigrad gallery
+    minigrad gallery --quick --out /tmp/gallery
+    minigrad gallery path/to/examples --budget 60
+
+    An example that fails is named, the others go on, and the exit code is 1.
+    """
+    from .gallery import build
+
+    click.echo(build(folder, out, quick, budget, lambda line: click.echo(line, err=True)))
 
 
 @main.command()

@@ -1,22 +1,20 @@
-"""What is trained: a network, a loss and a batch size by name, made to fit a data set."""
+"""What is trained: networks by name, each with a loss and a batch size, made to fit a data set; functions by name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from minigrad import backend, losses, nn
+from minigrad import backend, data, losses, nn
 from minigrad.data import Dataset
-from minigrad.params import Params
 
-from .errors import LabError, unknown
+from . import catalogue
+from .errors import LabError, UsageError, unknown
+from .functions import FUNCTIONS, Function
+from .tasks import NetworkTask, checked_dtype
 
-ROWS = 1000  # examples that are evaluated at once: bounds the memory, not the result
 PARTS = ("valid", "test")
-DTYPES = ("float32", "float64")
-
-Pair = tuple[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -62,14 +60,41 @@ class Problem:
         """The network for this many inputs and outputs."""
         return nn.mlp([inputs, *self.hidden, outputs], self.activation, self.linear, self.output)
 
-    def prepare(self, data: Dataset, device: str = "cpu", dtype: str = "float32", heldout: str = "test") -> Task:
+    dtype = "float32"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """A network's problem has none."""
+        return {}
+
+    @property
+    def budget(self) -> tuple[str, float]:
+        """Unit and amount unless others are asked for."""
+        return "seconds", self.seconds
+
+    def open(
+        self,
+        source: str | Dataset | None = None,
+        device: str = "cpu",
+        dtype: str | None = None,
+        heldout: str = "test",
+    ) -> NetworkTask:
+        """`prepare` on a data set or its name, by default the problem's own."""
+        backend.module(device)  # says why it cannot be used before the data is loaded
+        source = self.data if source is None else source
+        return self.prepare(source if isinstance(source, Dataset) else data.load(source), device, dtype, heldout)
+
+    def prepare(
+        self, data: Dataset, device: str = "cpu", dtype: str | None = None, heldout: str = "test"
+    ) -> NetworkTask:
         """The problem on a data set: arrays uploaded and labels encoded, once.
 
         Parameters
         ----------
         data : Dataset
         device : {"cpu", "cuda"}
-        dtype : {"float32", "float64"}
+        dtype : {"float32", "float64"}, optional
+            float32 unless named.
         heldout : {"test", "valid"}
             The part whose loss is reported beside the training loss; a tuner takes "valid".
 
@@ -82,8 +107,7 @@ class Problem:
         """
         if heldout not in PARTS:
             raise unknown("part", heldout, PARTS)
-        if dtype not in DTYPES:
-            raise unknown("dtype", dtype, DTYPES)
+        dtype = checked_dtype(dtype, self.dtype)
         self._check(data)
         inputs = data.train[0].shape[1]
         outputs = inputs if self.reconstructs else data.classes
@@ -92,7 +116,7 @@ class Problem:
             x = backend.asarray(x, device, dtype)
             shape = backend.empty((len(x), outputs), x.dtype, x)
             pairs.append((x, x if self.reconstructs else self.loss.encode(y, shape)))
-        return Task(self, self.net(inputs, outputs), *pairs)
+        return NetworkTask(self, self.net(inputs, outputs), *pairs, data)
 
     def _check(self, data: Dataset) -> None:
         if not self.reconstructs:
@@ -107,51 +131,6 @@ class Problem:
                 f"{self.name} gives outputs between 0 and 1, but the x of {data.name} reaches from {x.min():.3g} to "
                 f"{x.max():.3g}; scale it to [0, 1]"
             )
-
-
-@dataclass(frozen=True)
-class Task:
-    """A problem on one data set, on one device.
-
-    Parameters
-    ----------
-    problem : Problem
-    net : callable
-    train, heldout : tuple (x, y)
-        Inputs (N, D) and encoded targets (N, C) on the device.
-    """
-
-    problem: Problem
-    net: Callable
-    train: Pair
-    heldout: Pair
-
-    @property
-    def batch(self) -> int:
-        """Examples a step: no more than there are."""
-        return min(self.problem.batch, len(self.train[0]))
-
-    def initial(self, seed: int) -> Params:
-        """The θ that every method starts from."""
-        x = self.train[0]
-        return self.net.init(rng=seed, dtype=x.dtype, device=backend.device_of(x))
-
-    def evaluate(self, params: Params) -> dict[str, float]:
-        """R on the whole training part and on the held-out part; for classifiers the share of wrong answers too."""
-        train, train_error = self._measure(params, *self.train)
-        test, test_error = self._measure(params, *self.heldout)
-        losses = {"train_loss": train, "test_loss": test}
-        return losses if self.problem.reconstructs else {**losses, "train_error": train_error, "test_error": test_error}
-
-    def _measure(self, params: Params, x: Any, y: Any) -> tuple[float, float]:
-        total, wrong = 0.0, 0
-        for start in range(0, len(x), ROWS):
-            rows = slice(start, start + ROWS)
-            z = self.net(params, x[rows])
-            total = total + self.problem.loss.at(z, y[rows]).value().sum(dtype="float64")
-            if not self.problem.reconstructs:
-                wrong = wrong + (z.argmax(-1) != y[rows].argmax(-1)).sum()
-        return float(total) / len(x), float(wrong) / len(x)
 
 
 PROBLEMS = {
@@ -197,14 +176,24 @@ PROBLEMS = {
 }
 
 
-def problem(name: str) -> Problem:
-    """A problem by name.
+def problem(name: str, settings: Mapping[str, Any] | None = None) -> Problem | Function:
+    """A problem or a test function by name.
+
+    Parameters
+    ----------
+    name : str
+    settings : dict, optional
+        Of a function, as values or as texts; the networks have none.
 
     Raises
     ------
     UsageError
-        There is none of this name.
+        There is none of this name, or a setting does not fit.
     """
-    if name not in PROBLEMS:
-        raise unknown("problem", name, PROBLEMS)
-    return PROBLEMS[name]
+    if name in PROBLEMS:
+        if settings:
+            raise UsageError(f"problem.{next(iter(settings))}: {name} is a network and has no settings")
+        return PROBLEMS[name]
+    if name not in FUNCTIONS:
+        raise unknown("problem", name, [*PROBLEMS, *FUNCTIONS])
+    return catalogue.build(name, type(FUNCTIONS[name]), settings or {})

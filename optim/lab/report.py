@@ -14,6 +14,7 @@ from .runs import Comparison, Record, Run
 
 COLUMNS = {
     "train_loss": "train loss",
+    "gap": "above the minimum",
     "test_loss": "test loss",
     "train_error": "train error",
     "test_error": "test error",
@@ -84,8 +85,9 @@ def rows(records: Sequence[Record]) -> list[dict]:
     for record in records:
         end = record.lines[-1] if record.lines else {}
         numbers = {name: end.get(name) for name in ("step", "seconds", *COLUMNS) if name in end}
-        reason = {"reason": record.diverged} if record.diverged else {}
-        row = {"method": record.method, **numbers, "diverged": record.diverged is not None, **reason}
+        early = record.diverged or record.stopped
+        ended = {"diverged": record.diverged is not None, "stopped": record.stopped is not None}
+        row = {"method": record.method, **numbers, **ended, **({"reason": early} if early else {})}
         found.append({**row, "settings": record.settings})
     return found
 
@@ -93,9 +95,14 @@ def rows(records: Sequence[Record]) -> list[dict]:
 def table(records: Sequence[Record]) -> str:
     """One row a method; the best value of a column is marked with *."""
     results = rows(records)
-    names = [name for name in COLUMNS if any(name in row for row in results)]
+    titles = {name: title for name, title in COLUMNS.items() if any(name in row for row in results)}
+    if "test_loss" not in titles:
+        titles["train_loss"] = "R"  # of a function
+    if all(row.get("gap") == row["train_loss"] for row in results):
+        titles.pop("gap", None)  # its minimum is 0
+    names = list(titles)
     best = {name: _best(results, name) for name in names}
-    cells = [["method", "updates", "seconds", *(COLUMNS[name] for name in names)]]
+    cells = [["method", "updates", "seconds", *titles.values()]]
     for row in results:
         values = [_cell(row, name, best[name]) for name in names]
         cells.append([row["method"], str(row["step"]), f"{row['seconds']:.2f}", *values])
@@ -121,7 +128,12 @@ def _cell(row: dict, name: str, best: float | None) -> str:
 
 
 def remarks(records: Sequence[Record]) -> list[str]:
-    """Where UBP loses to its inner rule at equal training seconds, a sentence each."""
+    """Where a method stopped, and where UBP loses to its inner rule at equal training seconds, a sentence each."""
+    stops = [f"{r.method} stopped at update {r.last['step']}: {r.stopped.rstrip('.')}." for r in records if r.stopped]
+    return stops + _against_inner(records)
+
+
+def _against_inner(records: Sequence[Record]) -> list[str]:
     by_label = {record.method: record for record in records}
     found = []
     for record in records:
@@ -155,7 +167,10 @@ def divergence(records: Sequence[Record]) -> str | None:
         f"{r.last.get('step', 0)}"
         for r in lost
     )
-    name, rate = next(((k, v) for k, v in lost[0].settings.items() if k.rpartition(".")[2] == "lr"), ("lr", None))
+    if not lost[0].last:
+        return f"{told}; it was so before the first update: look at the data, or start elsewhere with another --seed"
+    name, rate = next(((k, v) for k, v in lost[0].settings.items() if k.rpartition(".")[2] == "lr"), ("", None))
+    if not isinstance(rate, (int, float)):
+        return f"{told}; try other settings, minigrad optimizers lists them"
     owner = f"{lost[0].method}." if len(records) > 1 else ""
-    value = f"{rate / 10:.2g}" if isinstance(rate, (int, float)) else "…"
-    return f"{told}; take a smaller rate, such as --set {owner}{name}={value}"
+    return f"{told}; take a smaller rate, such as --set {owner}{name}={rate / 10:.2g}"

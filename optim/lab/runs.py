@@ -8,25 +8,27 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from minigrad import Objective, backend, data
+from minigrad import backend
 from minigrad.data import Dataset
 from minigrad.params import Params
-from optim import Method
+from optim import Method, Stopped
 
 from .catalogue import settings_of
 from .errors import LabError, UsageError
 from .folder import Folder
-from .problems import Problem, Task, problem
+from .problems import Problem, problem
+from .tasks import Function, Task
 
-POINTS = 20  # evaluations after the one at step 0
 TICK = 0.2  # seconds between two looks at the progress
 UNITS = ("steps", "epochs", "seconds")
+OF_NETWORK = ": Objective(net, loss, params, x, y)"  # what a sentence says last that asks for a network
 
 clock = time.perf_counter
 
@@ -44,12 +46,12 @@ class Budget:
         if not 0 < self.amount < math.inf:
             raise UsageError(f"the number of {self.unit} must be positive, not {self.amount:g}")
 
-    def marks(self, epoch: int) -> list[float]:
+    def marks(self, epoch: int, points: int) -> list[float]:
         """Where to evaluate, in steps or in seconds; `epoch` is the number of steps in one."""
         if self.unit == "seconds":
-            return [self.amount * k / POINTS for k in range(POINTS + 1)]
+            return [self.amount * k / points for k in range(points + 1)]
         steps = max(1, round(self.amount * (epoch if self.unit == "epochs" else 1)))
-        return sorted({round(steps * k / POINTS) for k in range(POINTS + 1)})
+        return sorted({round(steps * k / points) for k in range(points + 1)})
 
     def __str__(self) -> str:
         return f"{self.amount:g} {self.unit}"
@@ -67,13 +69,16 @@ class Record:
     lines : list of dict
         The lines of metrics.jsonl.
     diverged : str or None
-        Why it ended early, at its last line.
+        Why it was lost at its last line.
+    stopped : str or None
+        Why it ended early at its last line, at a point as good as any before.
     """
 
     method: str
     settings: dict[str, Any]
     lines: list[dict] = field(default_factory=list)
     diverged: str | None = None
+    stopped: str | None = None
 
     @property
     def last(self) -> dict:
@@ -98,14 +103,14 @@ class Run:
     """
 
     def __init__(self, record: Record, method: Method, task: Task, params: Params, seed: int, budget: Budget):
-        self.record, self.method, self.task, self.params = record, method, task, params
-        self.state = method.init(params, rng=seed)
+        self.record, self.method, self.task, self.params, self.seed = record, method, task, params, seed
+        with self._refusals():
+            self.state = method.init(params, rng=seed)
         self.step = 0
         self.seconds = 0.0
-        size = len(task.train[0]) if method.full_batch else task.batch
-        self.batches = data.batches(*task.train, size, rng=seed)
+        self.objectives = self._objectives(params)
         self.by_time = budget.unit == "seconds"
-        self.marks = budget.marks(len(self.batches))
+        self.marks = budget.marks(len(self.objectives), task.points)
         self._good = self.snapshot()
 
     @property
@@ -116,16 +121,28 @@ class Run:
     @property
     def share(self) -> float:
         """How far it is, from 0 to 1."""
-        return 1.0 if self.record.diverged else min(1.0, self.position / self.marks[-1])
+        early = self.record.diverged or self.record.stopped
+        return 1.0 if early else min(1.0, self.position / self.marks[-1])
 
     @property
     def ended(self) -> bool:
         return self.share >= 1.0
 
-    def objective(self, params: Params) -> Objective:
-        """The loss on the batch of this step."""
-        x, y = self.task.train if self.method.full_batch else self.batches.at(self.step)
-        return Objective(self.task.net, self.task.problem.loss, params, x, y)
+    def _objectives(self, params: Params) -> Any:
+        return self.task.objectives(params, self.method.full_batch, self.seed)
+
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        """What a method says against a problem, as a UsageError with the method's name."""
+        try:
+            yield
+        except (backend.FactorisationError, Stopped):
+            pass  # no refusal: the run itself will meet it, and end there
+        except (ValueError, TypeError) as error:
+            told = str(error).removeprefix(f"{type(self.method).__name__}: ")
+            if self.task.batch is None and told.endswith(OF_NETWORK):
+                told = f"{told.removesuffix(OF_NETWORK)}, and {self.task.problem.name} is a function without one"
+            raise UsageError(f"{self.record.method}: {told}") from error
 
     def warm_up(self) -> None:
         """One step on a copy, thrown away, so that no clock counts imports, first buffers and compiled kernels.
@@ -136,12 +153,8 @@ class Run:
             The method refuses the problem.
         """
         params = self.params.copy()
-        try:
-            self.method.step(self.objective(params), self.method.init(params, rng=0))
-        except backend.FactorisationError:
-            pass  # the first step will meet it again and end the run
-        except (ValueError, TypeError) as error:
-            raise UsageError(f"{self.record.method}: {error}") from error
+        with self._refusals():
+            self.method.step(self._objectives(params).at(0), self.method.init(params, rng=0))
 
     def advance(self, stopped: Callable[[], bool], tick: Callable[[Run], None]) -> dict:
         """Train to the next evaluation point, or until `stopped`, and evaluate; the line for metrics.jsonl."""
@@ -150,6 +163,8 @@ class Run:
             self._train(mark, stopped, tick)
         except backend.FactorisationError as error:
             return self._diverge(str(error))
+        except Stopped as error:
+            return self.evaluate(str(error))
         return self.evaluate()
 
     def _train(self, mark: float, stopped: Callable[[], bool], tick: Callable[[Run], None]) -> None:
@@ -157,7 +172,7 @@ class Run:
         start, ticked = clock(), TICK
         try:
             while self.step < last:
-                self.method.step(self.objective(self.params), self.state)
+                self.method.step(self.objectives.at(self.step), self.state)
                 self.step += 1
                 elapsed = clock() - start
                 if elapsed >= allowed or stopped():
@@ -170,20 +185,26 @@ class Run:
             backend.wait(self.params.vector)
             self.seconds += clock() - start
 
-    def evaluate(self) -> dict:
-        """The line of this point; a loss that is not finite ends the run at its last good point."""
+    def evaluate(self, stopped: str | None = None) -> dict:
+        """The line of this point; a loss that is not finite ends the run at its last good point.
+
+        Parameters
+        ----------
+        stopped : str, optional
+            Why the method cannot go on from here, which ends the run at this point.
+        """
         found = self.task.evaluate(self.params)
         if not all(map(math.isfinite, found.values())):
             return self._diverge("its loss is not finite")
         self._good = self.snapshot()
-        return self._log(found)
+        if found["train_loss"] < self.task.floor:
+            stopped = f"R is below {self.task.floor:g}, and {self.task.problem.name} has no minimum"
+        self.record.stopped = stopped
+        return self._log(found, **({"stopped": True} if stopped else {}))
 
     def _diverge(self, reason: str) -> dict:
         self.record.diverged = reason
-        names = ["train_loss", "test_loss"]
-        if not self.task.problem.reconstructs:
-            names += ["train_error", "test_error"]
-        line = self._log(dict.fromkeys(names), diverged=True)
+        line = self._log(dict.fromkeys(self.task.measures), diverged=True)
         self.restore(self._good)
         return line
 
@@ -205,7 +226,7 @@ class Run:
     def checkpoint(self) -> dict[str, Any]:
         """The last good snapshot with the names of θ's windows, for METHOD.npz."""
         names = " ".join(self.params)
-        return {**self._good, "names": names, "diverged": self.record.diverged}
+        return {**self._good, "names": names, "diverged": self.record.diverged, "stopped": self.record.stopped}
 
     def restore(self, saved: Mapping[str, Any]) -> None:
         """Go on from a snapshot or a checkpoint."""
@@ -215,6 +236,7 @@ class Run:
         self.params.buffers = {k.removeprefix("buffers/"): v for k, v in arrays.items() if k.startswith("buffers/")}
         self.state = {k.removeprefix("state/"): v for k, v in arrays.items() if k.startswith("state/")}
         self.step, self.seconds = saved["step"], saved["seconds"]
+        self.objectives = self._objectives(self.params)  # a method may have left something on the old ones
 
     def resume(self, saved: Mapping[str, Any], lines: list[dict]) -> None:
         """Go on from a checkpoint, with the lines that were logged up to it."""
@@ -223,7 +245,7 @@ class Run:
             raise LabError(f"the checkpoint of {self.record.method} belongs to another network; train anew with --out")
         self.restore(saved)
         self._good = self.snapshot()
-        self.record.diverged = saved["diverged"]
+        self.record.diverged, self.record.stopped = saved["diverged"], saved.get("stopped")
         self.record.lines = [e for e in lines if e["step"] <= self.step or (e.get("diverged") and saved["diverged"])]
 
 
@@ -249,6 +271,8 @@ class Comparison:
     def __init__(
         self, task: Task, methods: Mapping[str, Method], budget: Budget, seed: int = 0, folder: Folder | None = None
     ):
+        if budget.unit == "epochs" and task.batch is None:
+            raise UsageError(f"{task.problem.name} has no examples, hence no epochs; give --steps or --seconds")
         first = task.initial(seed)
         self.folder = folder
         self.runs = [
@@ -318,30 +342,30 @@ class Comparison:
 
 
 def compare(
-    task: Problem | str,
+    task: Problem | Function | str,
     methods: Mapping[str, Method],
     budget: Budget,
     *,
     seed: int = 0,
     source: str | Dataset | None = None,
     device: str = "cpu",
-    dtype: str = "float32",
+    dtype: str | None = None,
     heldout: str = "test",
 ) -> list[Record]:
     """Train methods on a problem, from one θ and on the same batches, without writing anything.
 
     Parameters
     ----------
-    task : Problem or str
-        A problem or its name.
+    task : Problem, Function or str
+        A problem, a test function, or the name of one.
     methods : dict
         {label: Method}.
     budget : Budget
     seed : int
     source : str or Dataset, optional
-        Data set, or what `data.load` takes; by default the problem's own.
+        Data set, or what `data.load` takes; by default the problem's own. Functions take none.
     device, dtype, heldout
-        As in `Problem.prepare`.
+        As in `Problem.prepare`; by default float32 for networks and float64 for functions.
 
     Returns
     -------
@@ -356,8 +380,6 @@ def compare(
     (40, True)
     """
     chosen = problem(task) if isinstance(task, str) else task
-    source = chosen.data if source is None else source
-    dataset = source if isinstance(source, Dataset) else data.load(source)
-    comparison = Comparison(chosen.prepare(dataset, device, dtype, heldout), methods, budget, seed)
+    comparison = Comparison(chosen.open(source, device, dtype, heldout), methods, budget, seed)
     comparison.train()
     return comparison.records

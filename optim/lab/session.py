@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import zlib
 from pathlib import Path
 from typing import Any
 
 from minigrad import backend, data
 from minigrad.archive import replacing
-from minigrad.data import Dataset
 
 from . import catalogue, machine, problems
 from .errors import LabError, UsageError
 from .folder import Folder
+from .functions import FUNCTIONS
 from .methods import METHODS
 from .runs import UNITS, Budget, Comparison
 from .tuned import tuned
@@ -42,24 +41,28 @@ class Session:
         ----------
         problem : str or None
         specs, pairs : tuple of str
-            What -O and --set said.
+            What -O and --set said; settings that start with "problem." are a function's.
         **asked
             steps, epochs, seconds, seed, source, device, dtype, out, overwrite.
         """
         if problem is None:
-            raise UsageError(f"name a problem: {', '.join(problems.PROBLEMS)}")
-        chosen = problems.problem(problem)
+            raise UsageError(f"name a problem: {', '.join([*problems.PROBLEMS, *FUNCTIONS])}")
+        own, pairs = _divided(pairs)
+        chosen = problems.problem(problem, own)
         if not specs:
             raise UsageError(f"name a method with -O; there are {', '.join(METHODS)}")
         _check_seed(asked["seed"])
         methods, described = _methods(problem, specs, pairs)
-        budget = asked_budget(asked) or Budget("seconds", chosen.seconds)
+        budget = asked_budget(asked) or Budget(*chosen.budget)
         path = Path(asked["out"]) / f"{problem}-{asked['seed']}"
         Folder.check_free(path, asked["overwrite"])  # before the data is loaded
         facts = {
             "problem": problem,
+            "problem_settings": chosen.settings,
             "data": _absolute(asked["source"] or chosen.data),
-            **{key: asked[key] for key in ("seed", "device", "dtype")},
+            "seed": asked["seed"],
+            "device": asked["device"],
+            "dtype": asked["dtype"] or chosen.dtype,
             "budget": {budget.unit: budget.amount},
             "methods": described,
         }
@@ -84,7 +87,8 @@ class Session:
         budget = asked_budget(asked) or Budget(*next(iter(facts["budget"].items())))
         comparison, sizes = _assemble(facts, methods, budget)
         if sizes["fingerprint"] != facts["fingerprint"]:
-            raise LabError(f"{facts['data']} is no longer what {path} was trained on; train anew with another --out")
+            changed = facts["data"] or facts["problem"]
+            raise LabError(f"{changed} is no longer what {path} was trained on; train anew with another --out")
         session = cls(folder, facts, comparison)
         comparison.resume()
         facts["budget"] = {budget.unit: budget.amount}
@@ -98,15 +102,30 @@ class Session:
 
         facts = self.facts
         title = f"{facts['problem']}: {problems.problem(facts['problem']).title}"
-        name = os.path.basename(facts["data"])
-        subtitle = f"{name}, N = {facts['train']:,}, batch {facts['batch']}, seed {facts['seed']}, {facts['dtype']}"
         with replacing(self.folder.path / "figure.png") as stream:
-            draw(self.comparison.records, title, subtitle, stream)
+            draw(self.comparison.records, title, _subtitle(facts), stream)
 
     def complete(self, results: list[dict]) -> None:
         """Add the results to run.json."""
         self.facts["results"] = results
         self.folder.describe(self.facts)
+
+
+def _subtitle(facts: dict[str, Any]) -> str:
+    """What was trained on, in a line."""
+    if facts["data"] is None:
+        words = [facts["formula"], *(f"{name} = {value:,g}" for name, value in facts["problem_settings"].items())]
+    else:
+        words = [os.path.basename(facts["data"]), f"N = {facts['train']:,}"]
+    words += [f"batch {facts['batch']}"] if facts["batch"] else []
+    return ", ".join([*words, f"seed {facts['seed']}", facts["dtype"]])
+
+
+def _divided(pairs: tuple[str, ...]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """What --set said of the problem, {setting: text}, and what it said of the methods."""
+    single = [pair.strip() for text in pairs for pair in text.split(",")]
+    own = [pair for pair in single if pair.startswith("problem.")]
+    return catalogue.assign(["problem"], own)["problem"], tuple(pair for pair in single if pair not in own)
 
 
 def _check_seed(seed: int) -> None:
@@ -138,28 +157,16 @@ def asked_budget(asked: dict[str, Any]) -> Budget | None:
 
 
 def _assemble(facts: dict, methods: dict, budget: Budget) -> tuple[Comparison, dict]:
-    """Load the data and set up the runs; the sizes of it for run.json."""
-    backend.module(facts["device"])  # says why it cannot be used before the data is loaded
-    dataset = data.load(facts["data"])
-    task = problems.problem(facts["problem"]).prepare(dataset, facts["device"], facts["dtype"])
-    sizes = {
-        "train": len(dataset.train[0]),
-        "test": len(dataset.test[0]),
-        "batch": task.batch,
-        "parameters": task.net.size(),
-        "fingerprint": _fingerprint(dataset),
-    }
-    return Comparison(task, methods, budget, facts["seed"]), sizes
+    """Load the data if there is any and set up the runs; the sizes of it for run.json."""
+    chosen = problems.problem(facts["problem"], facts.get("problem_settings"))
+    task = chosen.open(facts["data"], facts["device"], facts["dtype"])
+    return Comparison(task, methods, budget, facts["seed"]), task.facts()
 
 
-def _fingerprint(dataset: Dataset) -> int:
-    """A number that changes with the training part."""
-    x, y = dataset.train
-    return zlib.crc32(y.tobytes(), zlib.crc32(x.tobytes()))
-
-
-def _absolute(source: str) -> str:
-    """A data set's name as it is, a path from the root, so that --resume works from anywhere."""
+def _absolute(source: str | None) -> str | None:
+    """A data set's name as it is, a path from the root, so that --resume works from anywhere; None for no data."""
+    if source is None:
+        return None
     path = os.path.expanduser(source)
     return os.path.abspath(path) if source not in data.NAMED and os.path.exists(path) else source
 

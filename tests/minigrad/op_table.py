@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from minigrad import backend, ops, tensor
+from minigrad.nn.normalisation import standardised
 from minigrad.tensor import Primitive
 
 SAME_NAME = object()
@@ -332,6 +333,10 @@ row("softmax", ops.softmax, N(2, 3), like=lambda np, x: np.exp(x) / np.sum(np.ex
 row("softmax over rows", ops.softmax, N(3, 2), axis=0, like=lambda np, x: np.exp(x) / np.sum(np.exp(x), 0))
 row("softmax size 1", ops.softmax, N(3, 1), like=lambda np, x: x / x)
 row("softmax of no rows", ops.softmax, N(0, 3), like=None)
+row("standardise", standardised, N(4, 2), axes=(-2,), eps=0.1,
+    like=lambda np, x: (x - np.mean(x, 0)) / np.sqrt(np.var(x, 0) + 0.1))  # fmt: skip
+row("standardise over positions", standardised, N(2, 3, 2), axes=(-3, -2), eps=0.1,
+    like=lambda np, x: (x - np.mean(x, (0, 1))) / np.sqrt(np.var(x, (0, 1)) + 0.1))  # fmt: skip
 row("log_softmax", ops.log_softmax, N(2, 3),
     like=lambda np, x: x - np.log(np.sum(np.exp(x), -1, keepdims=True)))  # fmt: skip
 row("norm primitive", ops.length, N(2, 3, 4), axes=(-3, -1),

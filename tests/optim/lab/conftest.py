@@ -36,7 +36,7 @@ def own_file(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(
         "from dataclasses import dataclass\n"
-        "from optim import Gradient, Method\n\n\n"
+        "from optim import Gradient, Method, Stopped\n\n\n"
         "@dataclass\n"
         "class Mine(Method):\n"
         "    lr: float = 0.5\n\n"
@@ -49,6 +49,14 @@ def own_file(tmp_path):
         "class Fails(Method):\n"
         "    def update(self, f, state):\n"
         "        raise ValueError('no step\\nfor this')\n\n\n"
+        "class NaN(Mine):\n"
+        "    def update(self, f, state):\n"
+        "        return f.pullback(float('nan'))\n\n\n"
+        "class Halts(Mine):\n"
+        "    def update(self, f, state):\n"
+        "        if state['t'] == 3:\n"
+        "            raise Stopped('the line search finds no lower loss; take another start')\n"
+        "        return super().update(f, state)\n\n\n"
         "class Other:\n"
         "    pass\n"
     )

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from minigrad.io import read_npz
+from optim.lab.methods import INNER, METHODS
 from optim.lab.tuned import tuned
 
 ROOT = Path(__file__).parents[3]
@@ -114,6 +115,49 @@ def test_resume_takes_a_new_budget_or_the_old_one(minigrad):
     assert [r["test_loss"] for r in more["results"]] == [r["test_loss"] for r in whole["results"]]
 
 
+def test_a_function_is_a_problem_too(minigrad):
+    call = ["quadratic", "-O", "gd", "-O", "nesterov", "--set", "problem.kappa=1e2,nesterov.lr=.5", "--set", "gd.lr=1"]
+    found = document(minigrad("compare", *call, "--set", "problem.dim=30", "--steps", "50", "--json"))
+    gd, nesterov = found["results"]
+    assert nesterov["gap"] == nesterov["train_loss"] < gd["train_loss"] and "test_loss" not in gd
+    expected = {"problem": "quadratic", "problem_settings": {"kappa": 100.0, "dim": 30}, "data": None, "minimum": 0.0}
+    expected |= {"train": None, "batch": None, "parameters": 30, "dtype": "float64", "budget": {"steps": 50}}
+    assert expected.items() <= found.items() and "fingerprint" in found
+    lines = [json.loads(text) for text in Path("runs/quadratic-0/metrics.jsonl").read_text().splitlines()]
+    assert list(lines[0]) == ["method", "step", "seconds", "train_loss", "gap"] and len(lines) == 2 * 51
+    more = document(minigrad("compare", "--resume", "runs/quadratic-0", "--steps", "80", "--json"))
+    whole = document(minigrad("compare", *call, "--set", "problem.dim=30", "--steps", "80", "--json", "--out", "b"))
+    for here, there in zip(more["results"], whole["results"]):
+        assert here["step"] == 80 and here["train_loss"] == there["train_loss"]
+    facts = json.loads(Path("runs/quadratic-0/run.json").read_text())
+    Path("runs/quadratic-0/run.json").write_text(json.dumps({**facts, "problem_settings": {"kappa": 50.0}}))
+    changed = minigrad("compare", "--resume", "runs/quadratic-0")
+    assert changed.code == 1 and "quadratic is no longer what runs/quadratic-0 was trained on" in changed.error()
+
+
+def test_functions_are_float64_and_networks_float32_unless_told(minigrad):
+    call = ["-O", "sgd", "--set", "lr=.01", "--steps", "2", "--json"]
+    assert document(minigrad("train", "valley", *call))["dtype"] == "float64"
+    assert document(minigrad("train", "digits", *call))["dtype"] == "float32"
+    assert document(minigrad("train", "valley", *call, "--dtype", "float32", "--seed", "1"))["dtype"] == "float32"
+    assert read_npz("runs/valley-1/sgd.npz")["theta"].dtype == np.float32
+
+
+def test_a_method_that_stops_is_no_failure(minigrad, own_file):
+    done = minigrad("train", "saddle", "-O", "sgd", "--set", "lr=.3")
+    assert done.code == 0, done.err
+    assert done.out.splitlines()[-1].endswith("R is below -100, and saddle has no minimum.")
+    done = minigrad("train", "digits", "-O", f"{own_file}:Halts", "--steps", "20", "--json")
+    (found,) = document(done)["results"]
+    assert found["stopped"] is True and found["diverged"] is False and found["step"] == 3
+    assert found["reason"] == "the line search finds no lower loss; take another start"
+    again = document(minigrad("train", "--resume", "runs/digits-0", "--steps", "30", "--json"))
+    assert again["remarks"] == [
+        "mine.py:Halts stopped at update 3: the line search finds no lower loss; take another start."
+    ]
+    assert again["results"][0]["step"] == 3
+
+
 def test_a_folder_in_use_is_kept_unless_told_otherwise(minigrad):
     call = ["train", "digits", "-O", "sgd", "--steps", "2"]
     assert minigrad(*call).code == 0
@@ -146,10 +190,34 @@ def test_a_refused_call_leaves_nothing(minigrad):
         (
             "train digts -O sgd",
             2,
-            "unknown problem 'digts'; there are autoencoder, classifier, digits; did you mean 'digits'?",
+            "unknown problem 'digts'; there are autoencoder, classifier, digits, quadratic,",
+        ),
+        ("train digts -O sgd", 2, "logistic-regression; did you mean 'digits'?"),
+        ("train rosenbrok -O sgd", 2, "did you mean 'rosenbrock'?"),
+        ("train rosenbrock -O sgd --set problem.kappa=3", 2, "rosenbrock has no setting 'kappa'; there are dim"),
+        (
+            "train quadratic -O sgd --set problem.kappa=.5",
+            2,
+            "quadratic: kappa must be a number of at least 1, not 0.5",
+        ),
+        ("train quadratic -O sgd --set problem.dim=many", 2, "quadratic: dim=many is not a whole number"),
+        ("train beale -O sgd --set problem.dim=3", 2, "beale has no setting 'dim'; it has none"),
+        ("train digits -O sgd --set problem.dim=3", 2, "problem.dim: digits is a network and has no settings"),
+        ("train beale -O sgd --data digits8", 2, "beale takes no data: it is a test function; leave --data out"),
+        ("train beale -O sgd --epochs 2", 2, "beale has no examples, hence no epochs; give --steps or --seconds"),
+        ("train linear-regression -O sgd --data digits8", 2, "linear-regression takes no data"),
+        (
+            "train beale -O hessian-free",
+            2,
+            "hessian-free: curvature 'ggn' needs a network and its loss; on a plain function set curvature='hessian'",
+        ),
+        (
+            "train beale -O acp",
+            2,
+            "acp: a sweep needs a network and its loss, and beale is a function without one",
         ),
         ("train digits -O sdg", 2, "did you mean 'sgd'?"),
-        ("train -O sgd", 2, "name a problem: autoencoder, classifier, digits"),
+        ("train -O sgd", 2, "name a problem: autoencoder, classifier, digits, quadratic,"),
         ("train digits", 2, "name a method with -O; there are gd, sgd,"),
         ("train digits -O sgd -O adam", 2, "train takes one -O, not 2; use compare for several"),
         ("train digits -O sgd --set lrr=1", 2, "sgd has no setting 'lrr'; there are lr; did you mean 'lr'?"),
@@ -213,6 +281,13 @@ def test_divergence_is_a_failure_with_a_remedy(minigrad):
     assert found.out.splitlines()[2].split()[1] == "40"  # adam went on
     results = json.loads(Path("runs/digits-0/run.json").read_text())["results"]
     assert results[0]["diverged"] is True and results[0]["train_loss"] is None and results[1]["diverged"] is False
+
+
+def test_a_method_that_makes_nan_of_a_function_diverges(minigrad, own_file):
+    found = minigrad("train", "beale", "-O", "mine.py:NaN")
+    assert found.code == 1 and found.out.splitlines()[1].split()[-1] == "diverged"
+    assert "NaN diverged at update 2 (its loss is not finite) and is saved as it was at update 0" in found.error()
+    assert read_npz("runs/beale-0/mine.py-NaN.npz")["theta"].tolist() == [1.0, 1.0]
 
 
 def test_damaged_folders(minigrad):
@@ -294,7 +369,7 @@ def test_the_command_starts_without_what_it_does_not_need():
 # ----------------------------------------------------------------------------------------------------------- tables
 
 
-@pytest.mark.parametrize("command", ["train", "compare", "problems", "optimizers", "doctor"])
+@pytest.mark.parametrize("command", ["train", "compare", "problems", "optimizers", "gallery", "doctor"])
 def test_help_has_an_example(command, minigrad):
     shown = minigrad(command, "--help")
     assert shown.code == 0 and f"minigrad {command}" in shown.out
@@ -304,12 +379,24 @@ def test_help_has_an_example(command, minigrad):
 def test_tables(minigrad):
     problems = minigrad("problems").out
     assert "D-1000-500-250-30-250-500-1000-D, sigmoid, squared_error, batch 200" in problems
+    for words in (
+        "R = (x² + y − 11)² + (x + y² − 7)²",
+        "d = 2, no minimum: a run ends when R is below −100; 200 steps unless a budget is given",
+        "settings: problem.kappa = 1000, problem.dim = 50",
+        "d = 11, batch 20, minimum 0.2412",
+    ):
+        assert words in problems
     methods = minigrad("optimizers").out
+    for name, entry in {**METHODS, **INNER}.items():
+        assert entry.about in methods and f"{entry.equation}   [{entry.source}]" in methods and name in methods
+    assert "schedule:INNER" in methods and "settings of the method that it goes over: inner.NAME" in methods
     for words in (
         "inner.alpha_floor = 0.001",
         "lr = 0.1   search 0.001 to 1, log",
         "T-6.1, T-alg 4",
         "mode = gn   one of gn,",
+        "rest_lr = none",
+        "centred = false   ",
     ):
         assert words in methods
     doctor = minigrad("doctor").out

@@ -43,6 +43,17 @@ def test_evaluation_is_the_objective_on_the_whole_part(name, digits8, device):
             assert found[f"{part}_error"] == np.mean(z.argmax(1) != getattr(digits8, part)[1])
 
 
+def test_problems_and_functions_are_found_by_name():
+    assert problem("digits") is PROBLEMS["digits"]
+    found = problem("quadratic", {"kappa": "1e4", "dim": 12})
+    assert (found.name, found.kappa, found.dim, found.budget) == ("quadratic", 1e4, 12, ("steps", 200))
+    assert PROBLEMS["digits"].budget == ("seconds", 2.0)
+    with pytest.raises(UsageError, match="digits is a network and has no settings"):
+        problem("digits", {"dim": 3})
+    with pytest.raises(UsageError, match="rotated has no setting 'kapa'; there are kappa, dim; did you mean 'kappa'?"):
+        problem("rotated", {"kapa": 3})
+
+
 def test_targets_are_encoded_once(digits8):
     y = problem("digits").prepare(digits8).train[1]
     assert y.dtype == np.float32 and y.shape == (3600, 10)

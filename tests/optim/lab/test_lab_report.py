@@ -10,6 +10,16 @@ from optim.lab.figures import draw
 from optim.lab.runs import Record
 
 
+def of_function(method, values, minimum=0.0, **more):
+    """A record of a function: R, and what it is above its minimum."""
+    found = record(method, values, errors=False, **more)
+    for line in found.lines:
+        del line["test_loss"]
+        if minimum is not None:
+            line["gap"] = line["train_loss"] - minimum
+    return found
+
+
 def record(method, losses, pace=1.0, diverged=None, errors=True):
     """A record whose k-th line is at step 10 k and k · pace seconds."""
     lines = []
@@ -59,6 +69,24 @@ def test_table():
     assert "error" not in report.table([record("a", [4.0, 1.0], errors=False)])
 
 
+def test_table_of_a_function():
+    text = report.table([of_function("a", [4.0, 1.5], 1.0), of_function("b", [4.0, 1.25], 1.0)])
+    assert text.splitlines()[0].split() == ["method", "updates", "seconds", "R", "above", "the", "minimum"]
+    assert text.splitlines()[2].split() == ["b", "10", "1.00", "1.25*", "0.25*"]
+    assert "above" not in report.table([of_function("a", [4.0, 1.5])])  # the same number twice
+    assert "above" not in report.table([of_function("a", [4.0, -1.5], None)])
+
+
+def test_a_stop_is_a_remark_and_no_divergence():
+    stopped = of_function("bfgs", [4.0, 1.5])
+    stopped.stopped = "no lower loss along the direction."
+    assert report.remarks([stopped]) == ["bfgs stopped at update 10: no lower loss along the direction."]
+    assert report.divergence([stopped]) is None
+    (row,) = report.rows([stopped])
+    assert row["stopped"] is True and row["diverged"] is False and row["reason"] == stopped.stopped
+    assert "1.5" in report.table([stopped])
+
+
 def test_divergence_names_the_remedy():
     assert report.divergence([record("a", [1.0])]) is None
     lost = record("b", [4.0, 2.0, None], diverged="its loss is not finite")
@@ -68,6 +96,10 @@ def test_divergence_names_the_remedy():
         "take a smaller rate, such as --set b.lr=0.05"
     )
     assert "--set lr=0.05" in report.divergence([lost])
+    lost.settings = {"damping": 1.0}
+    assert report.divergence([lost]).endswith("update 10; try other settings, minigrad optimizers lists them")
+    at_once = record("b", [None], diverged="its loss is not finite")
+    assert "it was so before the first update: look at the data" in report.divergence([at_once])
 
 
 def test_rows_are_json():
@@ -150,3 +182,26 @@ def test_the_axes(monkeypatch):
     assert squeezed[0].get_ylim()[1] < 20  # not 1e9
     labels = [text.get_text() for text in drawn[2].legends[0].get_texts()]
     assert labels == ["sgd (diverged)", "c", " ", "training", "test"]
+
+
+def test_functions_are_drawn_above_their_minimum(monkeypatch):
+    from matplotlib.figure import Figure
+
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *args, **kw: drawn.append(figure))
+    solved = of_function("newton", [4.0, 1.0 + 1e-9, 1.0, 1.0 - 1e-17], 1.0)
+    solved.stopped = "converged"
+    for records in (
+        [of_function("a", [4.0, 2.0, 1.5], 1.0), solved],
+        [of_function("a", [1.0, -5.0, -5e4], None), of_function("b", [1.0, 0.5, 0.1], None)],
+    ):
+        draw(records, "", "", io.BytesIO())
+    gap, unbounded = drawn
+    assert [ax.get_ylabel() for ax in gap.axes] == ["R above its minimum", ""]
+    assert [ax.get_ylabel() for ax in unbounded.axes] == ["R", ""]
+    assert gap.axes[0].get_yscale() == "log" and unbounded.axes[0].get_yscale() == "symlog"
+    exact = gap.axes[0].lines[1].get_ydata()
+    assert len(exact) == 4 and exact[2] == exact[3] == 3e-16  # solved to rounding, and still on the picture
+    assert gap.axes[0].get_ylim()[0] > 0 and unbounded.axes[0].get_ylim()[0] < -5e4
+    labels = [text.get_text() for text in gap.legends[0].get_texts()]
+    assert labels == ["a", "newton (stopped)"]  # and no strokes for a test part

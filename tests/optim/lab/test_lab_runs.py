@@ -11,12 +11,12 @@ from minigrad import backend, data
 from optim.lab import catalogue, runs
 from optim.lab.errors import LabError, UsageError
 from optim.lab.folder import Folder
-from optim.lab.methods import INNER, METHODS
 from optim.lab.problems import problem
 from optim.lab.runs import Budget, Comparison, compare
-from optim.lab.tuned import tuned
+from optim.lab.tasks import NetworkTask
+from optim.lab.tuned import TUNED, tuned
 
-SPECS = [*METHODS, *(f"ubp:{inner}" for inner in INNER)]
+SPECS = [*TUNED["digits"], "schedule:adam"]
 
 
 @pytest.fixture(scope="module")
@@ -102,11 +102,12 @@ def test_warming_up_leaves_no_trace(task):
 
 
 def test_budgets():
-    assert Budget("steps", 40).marks(10) == list(range(0, 41, 2))
-    assert Budget("steps", 3).marks(10) == [0, 1, 2, 3]
-    assert Budget("epochs", 2).marks(10) == list(range(21))
-    assert Budget("epochs", 0.01).marks(10) == [0, 1]
-    assert Budget("seconds", 4.0).marks(10) == pytest.approx([0.2 * k for k in range(21)])
+    assert Budget("steps", 40).marks(10, 20) == list(range(0, 41, 2))
+    assert Budget("steps", 40).marks(10, 100) == list(range(41))
+    assert Budget("steps", 3).marks(10, 20) == [0, 1, 2, 3]
+    assert Budget("epochs", 2).marks(10, 20) == list(range(21))
+    assert Budget("epochs", 0.01).marks(10, 20) == [0, 1]
+    assert Budget("seconds", 4.0).marks(10, 20) == pytest.approx([0.2 * k for k in range(21)])
     for unit, amount in (("steps", 0), ("seconds", -1.0), ("seconds", math.inf), ("epochs", math.nan), ("years", 1)):
         with pytest.raises(UsageError):
             Budget(unit, amount)
@@ -140,7 +141,7 @@ def test_the_clock_counts_steps_alone(task, tmp_path, monkeypatch):
 
         return slowed
 
-    monkeypatch.setattr(runs.Task, "evaluate", slow(runs.Task.evaluate, 100.0))
+    monkeypatch.setattr(NetworkTask, "evaluate", slow(NetworkTask.evaluate, 100.0))
     monkeypatch.setattr(Folder, "save", slow(Folder.save, 1000.0))
     monkeypatch.setattr(Folder, "log", slow(Folder.log, 1000.0))
     monkeypatch.setattr(optim.SGD, "step", slow(optim.SGD.step, 0.25))
@@ -304,6 +305,79 @@ def test_a_diverged_run_stays_so_when_resumed(task, tmp_path):
         task, {"bad": Explodes(0.3), "sgd": optim.SGD(0.3)}, Budget("steps", 40), folder, resume=True
     ).runs
     assert good.step == 40 and bad.record.diverged and bad.record.lines == before
+
+
+# ------------------------------------------------------------------------------------------------- methods that stop
+
+
+class Halts(optim.Momentum):
+    """Momentum that says at its eighth step, or at its first, that it cannot go on."""
+
+    at = 7
+
+    def update(self, f, state):
+        if state["t"] == self.at:
+            raise optim.Stopped("no lower loss along the direction; this may be a minimum.")
+        return super().update(f, state)
+
+
+class Refuses(Halts):
+    at = 0
+
+
+def test_a_method_that_stops_keeps_its_point_and_has_not_diverged(task, tmp_path):
+    folder = Folder.create(tmp_path / "r")
+    halted, good = trained(task, {"h": Halts(0.1), "sgd": optim.SGD(0.1)}, Budget("steps", 100), folder).runs
+    assert halted.record.diverged is None and halted.record.stopped.startswith("no lower loss")
+    assert halted.step == 7 == halted.state["t"] and good.step == 100
+    at_seven = trained(task, {"m": optim.Momentum(0.1)}, Budget("steps", 7)).runs[0]
+    np.testing.assert_array_equal(halted.params.vector, at_seven.params.vector)
+    np.testing.assert_array_equal(halted.state["v"], at_seven.state["v"])
+    last = [e for e in folder.lines() if e["method"] == "h"][-1]
+    assert last["stopped"] is True and last["step"] == 7
+    assert last["test_loss"] == at_seven.record.last["test_loss"] == halted.record.last["test_loss"]
+    assert folder.checkpoint("h")["stopped"] == halted.record.stopped
+
+
+def test_a_stopped_run_stays_so_when_resumed(task, tmp_path):
+    folder = Folder.create(tmp_path / "r")
+    both = {"h": Halts(0.1), "sgd": optim.SGD(0.1)}
+    before = trained(task, both, Budget("steps", 20), folder).records[0]
+    halted, good = trained(task, both, Budget("steps", 40), folder, resume=True).runs
+    assert good.step == 40 and halted.step == 7
+    assert halted.record == before and [e for e in folder.lines() if e["method"] == "h"] == before.lines
+
+
+def test_a_method_may_stop_before_its_first_step(task):
+    run = trained(task, {"r": Refuses(0.1)}, Budget("steps", 20)).runs[0]  # the warm-up meets it too
+    assert run.record.stopped and run.step == 0 and run.record.last["step"] == 0
+    np.testing.assert_array_equal(run.params.vector, task.initial(0).vector)
+
+
+def test_a_stop_where_the_loss_is_not_finite_is_a_divergence(task):
+    class Both(Halts):
+        def update(self, f, state):
+            return super().update(f, state) * (math.nan if state["t"] == 6 else 1.0)
+
+    run = trained(task, {"b": Both(0.1)}, Budget("steps", 100)).runs[0]
+    assert run.record.diverged == "its loss is not finite" and run.record.stopped is None and run.step == 5
+
+
+def test_an_old_checkpoint_without_the_word_is_taken(task, tmp_path):
+    folder = Folder.create(tmp_path / "r")
+    trained(task, {"sgd": optim.SGD(0.1)}, Budget("steps", 4), folder)
+    saved = folder.checkpoint("sgd")
+    folder.save("sgd", {k: v for k, v in saved.items() if k != "stopped"})
+    assert trained(task, {"sgd": optim.SGD(0.1)}, Budget("steps", 6), folder, resume=True).runs[0].step == 6
+
+
+def test_a_refusal_at_the_start_of_a_method_names_it(task):
+    class Picky(optim.SGD):
+        def start(self, params):
+            raise ValueError("no layers called 7")
+
+    with pytest.raises(UsageError, match="picky: no layers called 7"):
+        Comparison(task, {"picky": Picky(0.1)}, Budget("steps", 1))
 
 
 def test_a_method_that_does_not_fit_the_problem_is_refused_before_training():
