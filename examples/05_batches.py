@@ -59,9 +59,8 @@ def noise(params, sizes, draws, rng=0):
     return np.array(found)
 
 
-def noise_of_one(params):
+def noise_of_one(f):
     """The same for B = 1, exact: (mean ‖∇ℓᵢ‖² − ‖∇R‖²)^½ / ‖∇R‖."""
-    f = objective(params)
     squares = sum((site.da**2).sum(1) * ((site.h**2).sum(1) + 1) for site in f.sweep())
     length = np.sum(f.grad**2)
     return np.sqrt((squares.mean() - length) / length)
@@ -80,7 +79,9 @@ def main(quick, clock):
     work = {name: batch * curve[np.argmax(curve[:, 1] <= level), 0] for name, (batch, _, curve) in runs.items()}
     few, many = min(work, key=work.get), max(work, key=work.get)
     figure = slides.figure(
-        f"{many} reads {work[many] / work[few]:.0f} times the examples of {few} for the same loss",
+        f"{many} reads {work[many] / work[few]:.0f} times the examples of {few} for the same loss"
+        if few != many
+        else few,
         f"8×8 digits, N = {len(x)}, network 64-32-10, the best of {len(rates)} rates each; the same loss: {level:.2g}",
     )
     updates, examples, panel = figure.subplots(1, 3)
@@ -96,7 +97,7 @@ def main(quick, clock):
         place.set(xlabel=title, title=f"Loss by {title}", ylim=(0.15, 3))
         place.set_yticks([0.2, 0.5, 1, 2], [0.2, 0.5, 1, 2])
         place.margins(x=0.2)
-    panel.loglog(sizes, noise_of_one(params) / np.sqrt(sizes), color=INK)
+    panel.loglog(sizes, noise_of_one(objective(params)) / np.sqrt(sizes), color=INK)
     panel.loglog(sizes, found, "o", color=ORANGE, ms=8)
     panel.set(xlabel="batch size B", title="Noise of the gradient ÷ its length")
     panel.set_yticks([0.3, 1, 3], [0.3, 1, 3])

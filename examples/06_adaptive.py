@@ -15,7 +15,7 @@ import minigrad as mg
 import optim
 
 KAPPA, TOLERANCE, MOST = 100.0, 1e-2, 250  # the loss is to fall to 1 % within so many steps
-METHODS = {  # by the rate; rates to choose from; colour
+METHODS = {  # from the rate, rates to choose from, colour
     "gradient descent": (optim.GD, np.geomspace(0.005, 0.02, 5), GREY),
     "AdaGrad": (optim.AdaGrad, np.geomspace(0.1, 3, 9), ORANGE),
     "AdaGrad, full matrix": (lambda lr: optim.AdaGrad(lr, matrix="full"), np.geomspace(0.1, 3, 9), BLUE),
@@ -34,25 +34,23 @@ def valley(degrees):
 
 
 def walk(method, degrees, steps):
-    """The points (steps + 1, 2) and their losses."""
+    """The points (steps + 1, 2)."""
     hessian, start = valley(degrees)
-    params = mg.Params(theta=start.copy())
-    f = mg.Objective(lambda p: p["theta"] @ hessian @ p["theta"] / 2, params)
+    f = mg.Objective(lambda p: p["theta"] @ hessian @ p["theta"] / 2, params := mg.Params(theta=start.copy()))
     state, path = method.init(params), [start]
     for _ in range(steps):
         method.step(f, state)
         path.append(params.vector.copy())
-    path = np.array(path)
-    return path, np.sum(path * (path @ hessian), 1) / 2
+    return np.array(path)
 
 
 def needed(make, rates, degrees):
     """(steps until the loss stays below the tolerance, the rate): the best of the rates."""
     found = []
     for lr in rates:
-        loss = walk(make(lr), degrees, MOST)[1]
-        far = np.flatnonzero(~(loss <= TOLERANCE * loss[0]))
-        found.append((far[-1] + 1, lr))
+        path = walk(make(lr), degrees, MOST)
+        loss = np.sum(path * (path @ valley(degrees)[0]), 1)
+        found.append((np.flatnonzero(~(loss <= TOLERANCE * loss[0]))[-1] + 1, lr))
     return min(found)
 
 
@@ -70,67 +68,57 @@ def momentum(degrees, steps):
     m, path = np.zeros(2), [theta]
     for t in range(1, steps + 1):
         m = BETA * m + (1 - BETA) * hessian @ theta
-        theta = theta - ETA * m / (1 - BETA**t)
-        path.append(theta)
+        path.append(theta := theta - ETA * m / (1 - BETA**t))
     return np.array(path)
 
 
 def apart(eps, steps=100):
     """Largest distance between Adam's and momentum's points in the valley turned by 45°."""
-    return np.linalg.norm(walk(adam(eps), 45, steps)[0] - momentum(45, steps), axis=1).max()
+    return np.linalg.norm(walk(adam(eps), 45, steps) - momentum(45, steps), axis=1).max()
 
 
 # %% Walks, steps by angle, and ε
-def draw_walks(panel, degrees, walks, title):
+def draw_walks(panel, degrees, walks):
     x, y = (-1.8, 0.9), (-1.15, 0.65)
     grid = np.stack(np.meshgrid(np.linspace(*x, 120), np.linspace(*y, 120)), -1)
     level = np.sum(grid * (grid @ valley(degrees)[0]), -1)
     panel.contour(*np.moveaxis(grid, -1, 0), np.sqrt(level), levels=8, colors="#cccccc", linewidths=1)
     panel.plot(0, 0, "+", color=INK, ms=10)
-    for k, (path, colour, name) in enumerate(walks):
+    for path, colour in walks:
         panel.plot(*path.T, "o-", color=colour, ms=3.5, lw=1.6)
-        panel.text(0.02, 0.98 - 0.1 * k, name, color=colour, va="top", transform=panel.transAxes)
-    slides.bare(panel, aspect="equal", xlim=x, ylim=y, title=title)
-
-
-def draw_steps(panel, angles, steps):
-    below = 0.0
-    for name in sorted(steps, key=lambda name: steps[name][-1]):
-        colour = METHODS[name][2]
-        panel.semilogy(angles[: len(steps[name])], [n for n, _ in steps[name]], "o-", color=colour)
-        below = max(steps[name][-1][0], 1.25 * below)  # labels keep their distance
-        panel.text(46, below, name, color=colour, va="center")
-    panel.set(xlabel="angle of the valley in degrees", title="Steps needed", xlim=(-1, 64), xticks=range(0, 46, 15))
-    panel.set_yticks([2, 5, 10, 20, 50, 100, 200], [2, 5, 10, 20, 50, 100, 200])
+    slides.bare(panel, aspect="equal", xlim=x, ylim=y, title=f"Valley at {degrees}°, 40 steps of AdaGrad")
 
 
 @slides.slide
 def main(quick, clock):
-    angles = (0, 15, 45) if quick else (0, 5, 10, 15, 20, 30, 45)
+    angles, thin = ((0, 15, 45), 2) if quick else ((0, 5, 10, 15, 20, 30, 45), 1)
     steps = {name: [] for name in METHODS}
     for degrees in clock.within(angles, "angles"):
         for name, (make, rates, _) in METHODS.items():
-            steps[name].append(needed(make, rates[:: 2 if quick else 1], degrees))
+            steps[name].append(needed(make, rates[::thin], degrees))
+    done = angles[: len(steps["Adam"])]
     first, last = (steps["AdaGrad"][k][0] for k in (0, -1))
     figure = slides.figure(
         f"Turn the valley, and AdaGrad needs {last} steps instead of {first}",
         f"κ = {KAPPA:g}; steps until the loss is {TOLERANCE:.0%}, every method at the best of its rates at every angle",
     )
-    panels = figure.subplot_mosaic([["axis", "turned", "eps"], ["angle", "angle", "apart"]])
+    panels = figure.subplot_mosaic([["axis", "turned", "eps"], ["angle", "angle", "eps"]], width_ratios=(1, 1, 0.9))
     for key, k in (("axis", 0), ("turned", -1)):
-        degrees = angles[: len(steps["Adam"])][k]
-        walks = [
-            (walk(METHODS[name][0](steps[name][k][1]), degrees, 40)[0], METHODS[name][2], name)
-            for name in ("AdaGrad", "AdaGrad, full matrix")
-        ]
-        draw_walks(panels[key], degrees, walks, f"Valley at {degrees}°")
-    draw_steps(panels["angle"], angles, steps)
-    looks = ((1e-8, GREEN, "ε = 10⁻⁸"), (1e6, INK, "ε = 10⁶: momentum"))
-    draw_walks(panels["eps"], 45, [(walk(adam(eps), 45, 60)[0], c, name) for eps, c, name in looks], "Adam at 45°")
+        pair = [(*METHODS[name], steps[name][k][1]) for name in ("AdaGrad", "AdaGrad, full matrix")]
+        draw_walks(panels[key], done[k], [(walk(make(lr), done[k], 40), colour) for make, _, colour, lr in pair])
+    below, panel = 0.0, panels["angle"]
+    for name in sorted(steps, key=lambda name: steps[name][-1]):
+        panel.semilogy(done, [n for n, _ in steps[name]], "o-", color=METHODS[name][2])
+        below = max(steps[name][-1][0], 1.35 * below)  # labels keep their distance
+        panel.text(46, below, name, color=METHODS[name][2], va="center")
+    panel.set(xlabel="angle of the valley in degrees", title="Steps needed", xlim=(-1, 66), xticks=range(0, 46, 15))
+    panel.set_yticks([2, 5, 10, 20, 50, 100, 200], [2, 5, 10, 20, 50, 100, 200])
     sizes = 10.0 ** np.arange(-8, 7, 2 if quick else 1)
-    panels["apart"].loglog(sizes, distance := [apart(eps) for eps in sizes], "o-", color=GREEN)
+    panels["eps"].loglog(sizes, distance := [apart(eps) for eps in sizes], "o-", color=GREEN)
     slope = np.log(distance[-1] / distance[-2]) / np.log(sizes[-1] / sizes[-2])
-    panels["apart"].set(xlabel="ε", title=f"Adam − momentum: slope {slope:.2f}".replace("-", "−"))
+    panels["eps"].set(
+        xlabel="ε", title=f"Adam with a large ε is momentum:\ndistance, slope {slope:.2f}".replace("-", "−")
+    )
     return figure
 
 

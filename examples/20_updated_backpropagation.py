@@ -6,11 +6,9 @@ times better, Gauss-Newton on a smooth net and plain backprop twice.
 """
 
 # %%
-from pathlib import Path
-
-import click
 import numpy as np
-from matplotlib.figure import Figure
+import slides
+from slides import BLUE, GREY, ORANGE, YELLOW
 
 import minigrad as mg
 from minigrad import losses, nn
@@ -57,10 +55,10 @@ def truth(params, delta, name):
 
 # %% Errors against the rate
 NAMES = {
-    "plain": ("plain backprop: da W", "#777777"),
-    "none": ("da (W + ΔW)", "#c9a227"),
-    "gn": ("… + [Jᵀ H J (ΔW h + Δb)] W: UBP, mode gn", "#1b7f79"),
-    "hessian": ("… with the exact ∂²ℓ/∂a²: mode hessian", "#b5179e"),
+    "plain": ("plain backprop: da W", GREY),
+    "none": ("da (W + ΔW)", YELLOW),
+    "gn": ("… + [Jᵀ H J (ΔW h + Δb)] W: UBP, mode gn", BLUE),
+    "hessian": ("… with the exact ∂²ℓ/∂a²: mode hessian", ORANGE),
 }
 
 
@@ -77,26 +75,25 @@ def errors(layer, rates):
     return found
 
 
-@click.command(help=__doc__)
-@click.option("--out", type=click.Path(path_type=Path), default=Path("."), help="Folder for the picture.")
-@click.option("--quick", is_flag=True, help="Fewer rates.")
-def main(out, quick):
+@slides.slide
+def main(quick, clock):
     rates = 2.0 ** -np.arange(0, 12, 3 if quick else 1)
-    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    figure = slides.figure(
+        "Updated backpropagation sends the signal that the moved layers would send",
+        "Against ∂ℓ/∂h of the network whose layers above have really moved; the order is the slope at small rates",
+    )
     panels = figure.subplots(1, 2, sharey=True)
-    for panel, layer, title in zip(panels, "31", ["sent by the output layer", "sent by the second layer from below"]):
+    layers = (("3", "output layer"), ("1", "second layer from below"))
+    for panel, (layer, title) in clock.within(zip(panels, layers), "layers"):
         found = errors(layer, rates)
         for mode, (label, colour) in NAMES.items():
             slope = np.log(found[mode][-2] / found[mode][-1]) / np.log(rates[-2] / rates[-1])
-            wide = {"lw": 5, "alpha": 0.5} if mode == "gn" else {}  # in the left panel another line lies on it
+            wide = {"lw": 6, "alpha": 0.5} if mode == "gn" else {}  # in the left panel another line lies on it
             panel.loglog(rates, found[mode], "o-", color=colour, ms=4, **wide, label=f"{label}  (order {slope:.2f})")
-        panel.set(xlabel="rate λ", title=title)
-        panel.grid(alpha=0.3)
-        panel.legend(frameon=False, fontsize=8.5, loc="lower right")
+        panel.set(xlabel="rate λ", ylim=(1e-12, 1), title=f"Sent by the {title}")
+        panel.legend(loc="lower right")
     panels[0].set_ylabel("relative error of the signal ∂ℓ/∂h")
-    figure.suptitle("Updated backpropagation sends the signal that the moved layers would send")
-    out.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out / "20_updated_backpropagation.png", dpi=150, metadata={"Software": None})
+    return figure
 
 
 if __name__ == "__main__":

@@ -6,11 +6,9 @@ little it whitens the layer's input, and the loss falls faster for the same numb
 """
 
 # %%
-from pathlib import Path
-
-import click
 import numpy as np
-from matplotlib.figure import Figure
+import slides
+from slides import BLUE, GREY, ORANGE
 
 import minigrad as mg
 import optim
@@ -54,33 +52,34 @@ def train(make, rates, steps):
 
 
 RULES = {
-    "plain gradient": (optim.Gradient, [0.3, 1.0, 3.0, 10.0], "#777777"),
-    "centred gradient": (optim.Centred, [0.3, 1.0, 3.0, 10.0], "#c9a227"),
-    "ACP, α = 1, ε = 0.03": (lambda lr: optim.ACP(lr, 0.03, alpha=1.0, every=20), [0.3, 1.0, 3.0, 10.0], "#1b7f79"),
+    "plain gradient": (optim.Gradient, [0.3, 1.0, 3.0, 10.0], GREY),
+    "centred gradient": (optim.Centred, [0.3, 1.0, 3.0, 10.0], ORANGE),
+    "ACP, α = 1, ε = 0.03": (lambda lr: optim.ACP(lr, 0.03, alpha=1.0, every=20), [0.3, 1.0, 3.0, 10.0], BLUE),
 }
 
 
-@click.command(help=__doc__)
-@click.option("--out", type=click.Path(path_type=Path), default=Path("."), help="Folder for the picture.")
-@click.option("--quick", is_flag=True, help="Fewer steps.")
-def main(out, quick):
-    figure = Figure(figsize=(11, 4.6), layout="constrained")
+@slides.slide
+def main(quick, clock):
+    runs = {}
+    for name, (make, rates, _) in clock.within(RULES.items(), "rules"):
+        runs[name] = train(make, rates, 30 if quick else 300)
+    ends = {name: last for name, (last, *_) in runs.items()}
+    good, bad = min(ends, key=ends.get), max(ends, key=ends.get)
+    figure = slides.figure(
+        f"After as many steps: loss {ends[good]:.2g} with {good.split(',')[0]}, {ends[bad]:.2g} with the {bad}",
+        f"8×8 digits, 64-40-40-10 sigmoid, the best of {len(rates)} rates λ each",
+    )
     left, right = figure.subplots(1, 2)
     dampings = np.logspace(-4, 3, 8 if quick else 29)
-    centred, plain = against_damping(dampings)
-    left.semilogx(dampings, centred, color="#c9a227", lw=2, label="to the centred gradient")
-    left.semilogx(dampings, plain, color="#777777", lw=2, label="to the plain gradient")
-    left.set(xlabel="damping ε", ylabel="cosine of ACP's ΔW (layer 1)", title="ACP → centred gradient", ylim=(0, 1.05))
-    left.legend(frameon=False)
-    for name, (make, rates, colour) in RULES.items():
-        last, lr, curve = train(make, rates, 30 if quick else 300)
-        right.semilogy(np.convolve(curve, np.ones(9) / 9, "valid"), color=colour, lw=2, label=f"{name}  (λ = {lr:g})")
-    right.set(xlabel="updates, batch 200", ylabel="training loss", title="8×8 digits, 64-40-40-10 sigmoid")
-    right.legend(frameon=False)
-    for panel in (left, right):
-        panel.grid(alpha=0.3)
-    out.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out / "25_local_criterion.png", dpi=150, metadata={"Software": None})
+    for found, colour, name in zip(against_damping(dampings), (ORANGE, GREY), ("centred", "plain")):
+        left.semilogx(dampings, found, color=colour)
+        left.text(dampings[-1], found[-1] - 0.03, f"to the {name} gradient", color=colour, ha="right", va="top")
+    left.set(xlabel="damping ε", title="Much damping: cosine of ACP's ΔW, layer 1", ylim=(0, 1.05))
+    for name, (last, lr, curve) in runs.items():
+        right.semilogy(np.convolve(curve, np.ones(9) / 9, "valid"), color=RULES[name][2])
+        right.text(len(curve), last, f"{name}\nλ = {lr:g}", color=RULES[name][2], va="center")
+    right.set(xlabel="updates, batch 200", title="Training loss", xlim=(0, 1.4 * len(curve)))
+    return figure
 
 
 if __name__ == "__main__":

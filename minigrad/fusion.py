@@ -174,14 +174,15 @@ class Fused:
 
     def source(self) -> tuple[str, str, str]:
         """Inputs, outputs and body of the kernel."""
-        text = {id(s): name for s, name in zip(self.inputs, self.names)}
+        names = [f"x{k}" for k in range(len(self.inputs))]  # the formula's own might be words of C++
+        text = {id(s): name for s, name in zip(self.inputs, names)}
         lines = []
         for k, node in enumerate(self.order):
             operands = [text[id(a)] if type(a) is Symbol else f"T({a!r})" for a in node.args]
             text[id(node)] = f"t{k}"
             lines.append(f"const T t{k} = {CODE[node.op].format(*operands)};")
         lines += [f"out{k} = {text[id(r)]};" for k, r in enumerate(self.results)]
-        inputs = ", ".join(f"T {name}" for name in self.names)
+        inputs = ", ".join(f"T {name}" for name in names)
         return inputs, ", ".join(f"T out{k}" for k in range(len(self.results))), "\n".join(lines)
 
     def _launch(self, arrays: tuple) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 from minigrad import Objective, backend, ops
 
 from .base import Stopped, check_setting
+from .cg import numbers
 from .factors import BIASES, KINDS, check_choice, homogeneous, kronecker_factors, moving_average, relative_moves
 from .layerwise import Layerwise, Memory, check_every, check_rates
 
@@ -115,7 +116,7 @@ class Factored(Layerwise):
         moves = relative_moves([(memory[X], memory[X + "0"]) for memory in old.values() for X in "AG"])
         for (name, memory), a, g in zip(old.items(), moves[::2], moves[1::2]):
             damping = abs(self.damping_of(state) / memory["damping"] - 1.0) if self.lm else 0.0
-            if max(a, g, damping) > self.moved:
+            if max(a, g) > self.moved:
                 new.append(name)
         return new
 
@@ -136,11 +137,11 @@ class Factored(Layerwise):
 
     def _best_combination(self, f: Objective, state: State, proposed: Any) -> Any:
         """α Δ̂ + μ Δ_previous with [α, μ] = −(Vᵀ (F + λ_d I) V)⁻¹ Vᵀ∇, V = [Δ̂, Δ_previous]."""
-        module, damping, gradient = backend.xp(proposed), self.damping_of(state), f.grad
+        damping, gradient = self.damping_of(state), f.grad
         V = [proposed, state["previous"]]
         FV = [f.ggnvp(v) + damping * v for v in V]  # L2 is in ggnvp
-        numbers = [V[0].dot(FV[0]), V[0].dot(FV[1]), V[1].dot(FV[1]), V[0].dot(gradient), V[1].dot(gradient)]
-        a, b, c, *slopes = backend.to_host(module.stack(numbers)).astype(np.float64)
+        products = [V[0].dot(FV[0]), V[0].dot(FV[1]), V[1].dot(FV[1])]
+        a, b, c, *slopes = numbers(*products, V[0].dot(gradient), V[1].dot(gradient))
         self._check_finite("the quadratic model", a, b, c, *slopes)
         unit = np.array([1.0 / math.sqrt(v) if v > 0 else 0.0 for v in (a, c)])  # Δ_previous = 0 at the first step
         model = np.array([[a, b], [b, c]]) * np.outer(unit, unit)
@@ -152,7 +153,7 @@ class Factored(Layerwise):
         damping = state["damping"]
         model = delta.dot(f.grad) + 0.5 * delta.dot(f.ggnvp(delta) + damping * delta)
         change = f.at(f.params.vector + delta).value - f.value
-        change, model = backend.to_host(backend.xp(delta).stack([change, model])).tolist()
+        change, model = numbers(change, model)
         self._check_finite("the loss after the step", change, model)
         if change * model > 0 and abs(change) > 0.75 * abs(model):  # ρ > ¾
             return damping * OMEGA**ADAPT_EVERY

@@ -172,8 +172,8 @@ def moving_average(old: Any, new: Any, k: int, rho: float) -> Any:
 
 
 @fused(over=(0,))
-def _mixed(m, new, old, share, rho):
-    return share * new + rho * old
+def _mixed(m, seen, kept, share, rho):
+    return share * seen + rho * kept
 
 
 # ------------------------------------------------------------------------------------------------- solving
@@ -262,10 +262,10 @@ def eigenbasis(matrix: Any, layer: str, regular: bool = False) -> tuple[Any, Any
 
 def relative_moves(pairs: list[tuple[Any, Any]]) -> list[float]:
     """‖M − M₀‖_F / ‖M₀‖_F of every pair (M, M₀), in one wait for all; infinite where M₀ = 0 and M is not."""
-    module = backend.xp(pairs[0][0])
-    squares = []
-    for new, old in pairs:
-        apart = (new - old).reshape(-1)
-        squares += [apart.dot(apart), old.reshape(-1).dot(old.reshape(-1))]
-    told = backend.to_host(module.stack(squares)).tolist()
-    return [math.sqrt(a / b) if b else math.inf if a else 0.0 for a, b in zip(told[::2], told[1::2])]
+    like = pairs[0][0]
+    squares = backend.empty((len(pairs), 2), like.dtype, like)
+    for k, (new, old) in enumerate(pairs):
+        for j, flat in enumerate(((new - old).reshape(-1), old.reshape(-1))):
+            squares[k, j] = flat.dot(flat)
+    found = backend.to_host(squares).tolist()
+    return [math.sqrt(apart / size) if size else math.inf if apart else 0.0 for apart, size in found]

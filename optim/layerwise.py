@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
-from minigrad import Objective, backend
+from minigrad import Objective
+from minigrad.fusion import fused
 from minigrad.sites import Site, Sweep
 
 from .base import Method, check_setting
@@ -190,6 +191,10 @@ class Centred(Gradient):
 
 def largest_square(da: Any, floor: float) -> Any:
     """max da² over the batch and the units, not under `floor`: a 0-d array on da's device."""
-    module = backend.xp(da)
-    top = module.maximum(da.max(), -da.min())
-    return module.maximum(top * top, floor)
+    return _larger_square(da.max(), da.min(), floor)
+
+
+@fused
+def _larger_square(xp, high, low, floor):
+    top = xp.maximum(high, -low)
+    return xp.maximum(top * top, floor)

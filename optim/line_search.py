@@ -85,7 +85,9 @@ def check_start(value: float, slope: float) -> None:
     if not math.isfinite(value):
         raise Stopped(f"line search: R(θ) is {value:g}; lower the rate of the step before, or start from another θ")
     if not math.isfinite(slope):
-        raise Stopped(f"line search: the slope along the direction is {slope:g}; the gradient or the step is not finite")
+        raise Stopped(
+            f"line search: the slope along the direction is {slope:g}; the gradient or the step is not finite"
+        )
     if slope == 0:
         raise Stopped("line search: the slope along the direction is 0; θ is a stationary point to rounding")
     if slope > 0:
@@ -194,9 +196,10 @@ def strong_wolfe(
             f"line search: the slope along the direction is {slope:.3g}, nothing but rounding beside R = {value:.3g}; "
             "θ is a stationary point"
         )
-    low, high, width = Trial(0.0, value, slope), None, math.inf
-    t = first
-    for trials in range(1, TRIALS + 1):
+    low, high = Trial(0.0, value, slope), None
+    t, trials = first, 0
+    while trials < TRIALS:
+        trials += 1
         new_value, new_slope, *rest = phi(t)
         new = Trial(t, new_value, new_slope, tuple(rest))
         if not (math.isfinite(new.value) and math.isfinite(new.slope)):
@@ -212,13 +215,12 @@ def strong_wolfe(
             if high is None or new.slope * (high.t - low.t) >= 0:
                 high = low
             low = new
-        before, width = width, abs(high.t - low.t)
-        if width <= eps * max(low.t, high.t):
+        if abs(high.t - low.t) <= eps * max(low.t, high.t):
             break
-        t = _between(low, high, noise, halve=width > 0.66 * before)  # [NW p. 62]: the bracket must shrink
+        t = _between(low, high, noise)
     if low.value < value + c1 * low.t * slope:
         return low
-    raise _no_progress(t, trials)
+    raise _no_progress(new.t, trials)
 
 
 def _cubic(a: Trial, b: Trial) -> float:
@@ -239,10 +241,10 @@ def _beyond(a: Trial, b: Trial) -> float:
     return min(max(t, b.t + 1.1 * gap), b.t + 4 * gap) if t > b.t else b.t + 4 * gap
 
 
-def _between(low: Trial, high: Trial, noise: float, halve: bool) -> float:
+def _between(low: Trial, high: Trial, noise: float) -> float:
     """The next trial inside the bracket, a tenth of it away from either end."""
     middle = 0.5 * (low.t + high.t)
-    if halve or not (math.isfinite(high.value) and math.isfinite(high.slope)):
+    if not (math.isfinite(high.value) and math.isfinite(high.slope)):
         return middle
     if abs(high.value - low.value) <= noise and high.slope != low.slope:  # only the slopes say anything
         t = low.t - low.slope * (high.t - low.t) / (high.slope - low.slope)

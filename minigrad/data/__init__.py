@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from .batching import Batches, batches
+from .cifar import cifar10, is_cifar10
 from .dataset import DataError, Dataset
 from .idx import read_idx
 from .npz import npz_file
@@ -17,6 +18,7 @@ __all__ = [
     "DataError",
     "Dataset",
     "batches",
+    "cifar10",
     "digits",
     "digits8",
     "fashion",
@@ -30,13 +32,13 @@ NAMED = {"digits": digits, "digits8": digits8, "fashion": fashion}
 
 
 def load(source: str | os.PathLike) -> Dataset:
-    """A data set by name, from a folder in the layout of MNIST, or from an .npz file.
+    """A data set by name, from a folder in the layout of MNIST, from CIFAR-10's archive, or from an .npz file.
 
     Parameters
     ----------
     source : str or os.PathLike
-        "digits", "digits8", "fashion", a folder (see `idx_folder`) or a file (see `npz_file`); a name wins over
-        a folder of the same name, which ./name reaches.
+        "digits", "digits8", "fashion", a folder (see `idx_folder`), cifar-10-binary.tar.gz or its folder (see
+        `cifar10`) or another file (see `npz_file`); a name wins over a folder of the same name, which ./name reaches.
 
     Returns
     -------
@@ -56,6 +58,8 @@ def load(source: str | os.PathLike) -> Dataset:
     if source in NAMED:
         return NAMED[source]()
     path = Path(source).expanduser()
+    if is_cifar10(path):
+        return cifar10(path)
     if path.is_dir():
         return idx_folder(path)
     if path.is_file() or path.suffix == ".npz":

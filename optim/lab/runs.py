@@ -139,10 +139,14 @@ class Run:
         except (backend.FactorisationError, Stopped):
             pass  # no refusal: the run itself will meet it, and end there
         except (ValueError, TypeError) as error:
-            told = str(error).removeprefix(f"{type(self.method).__name__}: ")
+            told = self._told(error)
             if self.task.batch is None and told.endswith(OF_NETWORK):
                 told = f"{told.removesuffix(OF_NETWORK)}, and {self.task.problem.name} is a function without one"
             raise UsageError(f"{self.record.method}: {told}") from error
+
+    def _told(self, error: Exception) -> str:
+        """Its sentence without the name of the class; the label stands before it."""
+        return str(error).removeprefix(f"{type(self.method).__name__}: ")
 
     def warm_up(self) -> None:
         """One step on a copy, thrown away, so that no clock counts imports, first buffers and compiled kernels.
@@ -164,7 +168,7 @@ class Run:
         except backend.FactorisationError as error:
             return self._diverge(str(error))
         except Stopped as error:
-            return self.evaluate(str(error))
+            return self.evaluate(self._told(error))
         return self.evaluate()
 
     def _train(self, mark: float, stopped: Callable[[], bool], tick: Callable[[Run], None]) -> None:

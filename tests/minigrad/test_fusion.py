@@ -17,9 +17,9 @@ def everything(m, x, y):
 
 
 @fused(over=(0, 1))
-def velocity(m, v, g, mu, rate):
+def velocity(m, v, new, mu, rate):  # `new` is a word of C++
     """v ← μ v + g, and −λ v over the gradient."""
-    v = mu * v + g
+    v = mu * v + new
     return v, rate * v
 
 

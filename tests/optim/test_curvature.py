@@ -1,4 +1,11 @@
-"""Curvature by name and structure: against Jacobians formed example by example, and structure against structure."""
+"""Curvature by name and structure: against Jacobians formed example by example, and structure against structure.
+
+`references/curvature.json` holds matrices of curvlinops and nngeometry (made by `references/make_curvature.py`, which
+says how each library's scale is undone).
+"""
+
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +17,7 @@ from optim import Stopped
 from optim.blocks import Block
 from optim.curvature import KINDS, STRUCTURES, matrix
 
+REFERENCES = json.loads(Path(__file__).with_name("references").joinpath("curvature.json").read_text(encoding="utf-8"))
 ROWS = ("fisher", "mc", "empirical", "gn_prob")
 
 
@@ -214,6 +222,42 @@ def test_solve_trace_logdet_and_eigenvalues_are_those_of_the_array(net, structur
         assert off(C.trace(), np.trace(array)) < 1e-12
         assert off(C.eigenvalues(), eigenvalues) < 1e-12
         assert off(C.logdet(damping), np.linalg.slogdet(array + damping * np.eye(len(array)))[1]) < 1e-11
+
+
+def referenced(case, device="cpu"):
+    """The objective of a stored case."""
+    net = nn.mlp(REFERENCES["sizes"], hidden="tanh")
+    params = net.init(dtype="float64", device=device)
+    params.vector = backend.asarray(np.array(REFERENCES["theta"]), device)
+    x, y = np.array(REFERENCES["x"]), np.array(REFERENCES["y"][case["loss"]])
+    return mg.Objective(net, getattr(losses, case["loss"]), params, *(backend.asarray(a, device) for a in (x, y)))
+
+
+def stored(library):
+    cases = [case for case in REFERENCES["cases"] if case["library"] == library]
+    assert cases
+    return pytest.mark.parametrize("case", cases, ids=lambda case: case["loss"])
+
+
+def lower(array):
+    return host(array)[np.tril_indices(len(array))]
+
+
+@stored("curvlinops")
+def test_matrices_are_those_of_curvlinops(case, device):
+    f = referenced(case, device)
+    assert set(case["values"]) == {"fisher", "empirical", "hessian"}
+    for kind, values in case["values"].items():
+        for structure in ("dense", "matrix-free"):
+            assert off(lower(matrix(f, kind, structure).dense()), values) < 1e-10
+
+
+@stored("nngeometry")
+def test_matrices_are_those_of_nngeometry(case, device):
+    f, values = referenced(case, device), case["values"]
+    assert off(lower(matrix(f, "fisher", "dense").dense()), values["fisher"]) < 1e-10
+    assert off(lower(matrix(f, "fisher", "block").dense()), values["block"]) < 1e-10
+    assert off(matrix(f, "fisher", "diagonal").vector, values["diagonal"]) < 1e-10
 
 
 # ------------------------------------------------------------------------------------------------------ Kronecker
@@ -441,7 +485,9 @@ def test_unknown_names_are_refused():
         matrix(f, "fisher", "full")
     with pytest.raises(ValueError, match="sampled: call f.signals"):
         matrix(f, "mc", "dense")
-    with pytest.raises(TypeError, match="curvature 'fisher' needs a network and its loss; another function has a 'hessian' only"):
+    with pytest.raises(
+        TypeError, match="curvature 'fisher' needs a network and its loss; another function has a 'hessian' only"
+    ):
         matrix(mg.Objective(lambda p: p["x"] ** 2, mg.Params(x=1.0)), "fisher")
     with pytest.raises(ValueError, match="the hessian has no structure 'kronecker'"):
         matrix(f, "hessian", "kronecker")

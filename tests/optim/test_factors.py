@@ -63,7 +63,7 @@ def test_blocks_of_signals_give_the_same_factors(kind, monkeypatch):
 def test_many_outputs_take_bounded_memory(monkeypatch):
     f = chain("squared", sizes=(20, 60, 300), n=20)
     monkeypatch.setattr(factors, "SIGNAL_BYTES", 1_000_000)  # all 300 signals at once would be 17 MB
-    f.output
+    f.graph()
     with memory_below(6_000_000):
         factors.signal_factors(f, "fisher")
 

@@ -234,6 +234,17 @@ def test_a_run_on_a_function_is_the_method_on_its_objective(device):
     assert record.last["gap"] == record.last["train_loss"]  # the minimum is 0
 
 
+def test_the_gap_is_what_lies_above_the_minimum():
+    class Raised(functions.Valley):
+        minimum = 1.0
+
+        def __call__(self, p):
+            return super().__call__(p) + 1.0
+
+    (record,) = compare(Raised(), {"gd": optim.GD(1.0)}, Budget("steps", 10))
+    assert all(line["gap"] == line["train_loss"] - 1.0 for line in record.lines)
+
+
 def test_every_step_has_one_objective_until_the_run_is_restored():
     method = Watching(0.1)
     comparison = Comparison(functions.valley.open(), {"gd": method}, Budget("steps", 4))

@@ -14,6 +14,7 @@ from optim import Stopped
 from optim.line_search import TRIALS, Ray, backtracking, exact, strong_wolfe
 
 C1, C2 = 1e-4, 0.9
+B = 0.004  # of Moré & Thuente's second function
 
 
 class Counted:
@@ -57,10 +58,17 @@ def test_backtracking_takes_the_first_of_its_steps_that_is_low_enough(slope, cur
     assert t == asked[-1] and asked == [first * 0.5**k for k in range(len(asked))]
 
 
-def test_backtracking_goes_back_from_what_is_no_number():
-    for bad in (math.nan, math.inf):
-        assert backtracking(lambda t: bad if t > 0.2 else 1.0 - t, 1.0, -1.0) == 0.125
-    assert backtracking(lambda t: 2.0 if t > 0.2 else 1.0 - t, 1.0, -1.0, factor=0.1) == 0.1
+@pytest.mark.parametrize("bad", [math.nan, math.inf, 2.0])
+def test_backtracking_goes_back_from_what_is_no_number(bad):
+    for factor, t in ((0.5, 0.125), (0.1, 0.1)):
+        assert backtracking(lambda t: bad if t > 0.2 else 1.0 - t, 1.0, -1.0, factor=factor) == t
+
+
+def test_backtracking_wants_a_decrease_worth_its_length():  # 1e-4 of what the slope promises
+    def value_at(t):
+        return 1.0 - t * (0.9e-4 if t > 0.3 else 1.1e-4)
+
+    assert backtracking(value_at, 1.0, -1.0) == 0.25 and backtracking(value_at, 1.0, -1.0, c1=0.5e-4) == 1.0
 
 
 def test_backtracking_takes_a_whole_step_where_a_decrease_cannot_show():
@@ -123,14 +131,15 @@ def more_thuente():
             lambda t: inner_slope(t) + (1 - b) * math.cos(c * t),
         )
 
+    second = Counted(lambda t: (t + B) ** 5 - 2 * (t + B) ** 4, lambda t: 5 * (t + B) ** 4 - 8 * (t + B) ** 3)
     return {
         "1": (Counted(lambda t: -t / (t * t + 2), lambda t: (t * t - 2) / (t * t + 2) ** 2), 1e-3, 0.1),
-        "2": (Counted(lambda t: (t + 0.004) ** 5 - 2 * (t + 0.004) ** 4, lambda t: 5 * (t + 0.004) ** 4 - 8 * (t + 0.004) ** 3), 0.1, 0.1),
+        "2": (second, 0.1, 0.1),
         "3": (third(), 0.1, 0.1),
         "4": (yanai(0.001, 0.001), 1e-3, 1e-3),
         "5": (yanai(0.01, 0.001), 1e-3, 1e-3),
         "6": (yanai(0.001, 0.01), 1e-3, 1e-3),
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("first", [1e-3, 1e-1, 1e1, 1e3])
@@ -154,15 +163,13 @@ def test_wolfe_finds_the_minimum_of_a_parabola_at_once():
         assert abs(phi.search(first, c2=0.01).t - 1.0) < 1e-12 and len(phi.asked) == 2
 
 
+@pytest.mark.parametrize("value_too", [True, False])
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_wolfe_comes_back_from_what_is_no_number(bad):
-    for value_too in (True, False):
-        edge = 1.5
-        phi = Counted(
-            lambda t: bad if t > edge and value_too else 0.5 * (t - 1) ** 2, lambda t: bad if t > edge else t - 1
-        )
-        found = phi.search(1e3)
-        assert found.t <= edge and found.value <= 0.5 - C1 * found.t and abs(found.slope) <= C2
+def test_wolfe_comes_back_from_what_is_no_number(bad, value_too):
+    edge = 1.5
+    phi = Counted(lambda t: bad if t > edge and value_too else 0.5 * (t - 1) ** 2, lambda t: bad if t > edge else t - 1)
+    found = phi.search(1e3)
+    assert found.t <= edge and found.value <= 0.5 - C1 * found.t and abs(found.slope) <= C2
 
 
 def test_across_a_kink_wolfe_takes_the_lowest_point():
@@ -180,8 +187,8 @@ def test_without_a_minimum_wolfe_goes_far_and_comes_back():
 def test_wolfe_works_on_where_the_values_are_flat():  # φ is 1 to the last digit, only φ′ tells
     phi = Counted(lambda t: 1.0 + 2.0**-52 * (round(1e6 * t) % 3 - 1), lambda t: 1e-18 * (t - 1.0))
     for first in (1e-2, 40.0):
-        found = phi.search(first)
-        assert abs(found.slope) <= C2 * 1e-18
+        phi.asked.clear()
+        assert abs(phi.search(first, c2=1e-3).slope) <= 1e-21 and len(phi.asked) <= 6
 
 
 def test_wolfe_stops_when_nothing_is_lower():
@@ -277,7 +284,7 @@ def test_the_exact_step_refuses_what_is_not_convex():
 
 def test_a_trial_waits_once():
     device_stats = pytest.importorskip("device_stats", reason="counters exist on the CPU device only")
-    f = chain(device="cuda")
+    f = chain("squared", device="cuda")
     ray = Ray(f, -f.grad)
     for trial in (lambda: ray.value(0.1), lambda: ray(0.1), lambda: exact(ray, f.grad)):
         trial()

@@ -264,10 +264,10 @@ def test_what_is_kept_is_forgotten_when_theta_moves(method):
 
 @both
 def test_a_pair_without_curvature_is_not_learned(method):
-    """On a concave stretch yᵀs < 0, on a line it is 0: B and the pairs stay, and the step is taken all the same."""
+    """On a concave stretch yᵀs < 0, on a line it is 0 to rounding: B stays, and the step is taken all the same."""
     for line_search in ("none", "backtracking"):
-        for fn in (lambda p: -mg.sum(p["t"] ** 2), lambda p: mg.sum(p["t"])):
-            f = mg.Objective(fn, mg.Params(t=np.ones(3)))
+        for c in (-1.0, 0.0, 1e-11):
+            f = mg.Objective(lambda p, c: mg.sum(p["t"] + c * p["t"] ** 2), mg.Params(t=np.ones(3)), c)
             chosen = type(method)(line_search=line_search)
             state = chosen.init(f.params)
             before = {k: v.copy() for k, v in state.items() if hasattr(v, "ndim")}
@@ -287,6 +287,19 @@ def test_what_is_learned_has_no_scale(method, scale):
     state = method.init(f.params)
     walk(method, f, 40, state)
     assert state["pairs"] > 5 and float(f.value) < 1e-12 * before
+
+
+@both
+def test_a_run_to_the_smallest_numbers_keeps_its_state_finite(method):
+    """R = ½θᵀAθ falls to 1e-300 and on to 0; a pair whose product has no digits left is not learned."""
+    for seed in range(3):
+        f = quadratic(spd(3, seed=seed), np.random.default_rng(seed).standard_normal(3))
+        state = method.init(f.params)
+        try:
+            walk(method, f, 150, state)
+        except Stopped:
+            pass
+        assert float(f.value) < 1e-300 and all(np.isfinite(value).all() for value in state.values())
 
 
 @both
@@ -326,7 +339,9 @@ def test_running_statistics_move_once_a_step(method):
     net = nn.mlp([5, 6, 2], norm="batch")
     rng = np.random.default_rng(0)
     params = net.init(rng=0, dtype="float64")
-    f = mg.Objective(net, losses.squared_error, params, rng.standard_normal((9, 5)), rng.standard_normal((9, 2)), train=True)
+    f = mg.Objective(
+        net, losses.squared_error, params, rng.standard_normal((9, 5)), rng.standard_normal((9, 2)), train=True
+    )
     state = method.init(params)
     for _ in range(3):
         expected = {name: buffer.copy() for name, buffer in f.at(params.vector.copy()).statistics.items()}
@@ -357,7 +372,10 @@ def test_float32_goes_as_far_as_float32_can(method, device):
 def refused(method, f, words, state=None):
     """The method stops with these words, and θ and the state are what they were, bit for bit."""
     state = method.init(f.params, rng=4) if state is None else state
-    theta, before = host(f.params.vector).copy(), {k: host(v).copy() if hasattr(v, "ndim") else v for k, v in state.items()}
+    theta, before = (
+        host(f.params.vector).copy(),
+        {k: host(v).copy() if hasattr(v, "ndim") else v for k, v in state.items()},
+    )
     with np.errstate(all="ignore"), pytest.raises(Stopped, match=words) as stop:
         method.step(f, state)
     assert "\n" not in str(stop.value)
@@ -424,7 +442,9 @@ def test_at_a_stationary_point_the_step_is_zero(method):
 
 def test_too_many_parameters_for_a_dense_inverse():
     params = mg.Params(t=np.zeros(785_000, np.float32))
-    with pytest.raises(ValueError, match="BFGS: 785,000 parameters make an inverse of .* 4,000 is the limit; take LBFGS"):
+    with pytest.raises(
+        ValueError, match="BFGS: 785,000 parameters make an inverse of .* 4,000 is the limit; take LBFGS"
+    ):
         BFGS().init(params)
     assert LBFGS(m=2).init(params)["S"].shape == (2, 785_000)
 
@@ -434,7 +454,10 @@ def test_bad_settings_are_one_sentence():
         (lambda: BFGS(lr=0.0), "BFGS: lr must be a number of more than 0, not 0.0"),
         (lambda: LBFGS(m=0), "LBFGS: m must be a whole number of at least 1, not 0"),
         (lambda: LBFGS(m=2.5), "LBFGS: m must be a whole number"),
-        (lambda: LBFGS(line_search="armijo"), "line_search must be one of wolfe, backtracking, exact, none, not 'armijo'"),
+        (
+            lambda: LBFGS(line_search="armijo"),
+            "line_search must be one of wolfe, backtracking, exact, none, not 'armijo'",
+        ),
     ]:
         with pytest.raises(ValueError, match=words):
             make()

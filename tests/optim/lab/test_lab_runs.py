@@ -317,7 +317,7 @@ class Halts(optim.Momentum):
 
     def update(self, f, state):
         if state["t"] == self.at:
-            raise optim.Stopped("no lower loss along the direction; this may be a minimum.")
+            raise optim.Stopped("Halts: no lower loss along the direction; this may be a minimum.")
         return super().update(f, state)
 
 

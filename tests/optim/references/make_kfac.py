@@ -2,9 +2,10 @@
 
     python tests/optim/references/make_kfac.py     # needs curvlinops, nngeometry and backpack; the tests read the file
 
-The network is 4-5-3 with tanh. θ, x, y and v come from the seeds in the file, in this order: θ = ½ N(0, 1), x = N(0, 1),
-y = N(0, 1) or class numbers, v = N(0, 1). R = (1/N) Σ ℓ with ℓ = ‖z − y‖² or the softmax cross-entropy. Every entry
-is a vector in the order of θ (a row of W after the other, then b; layer by layer), or BackPACK's factors.
+The network is 4-5-3 with tanh. θ, x, y and v come from the seed in the file, in this order: θ = ½ N(0, 1),
+x = N(0, 1), y = N(0, 1) or class numbers, v = N(0, 1). R = (1/N) Σ ℓ with ℓ = ‖z − y‖² or the
+softmax cross-entropy. Every entry is a vector in the order of θ (a row of W after the other, then b; layer by layer),
+or BackPACK's factors.
 """
 
 import importlib.metadata
@@ -45,23 +46,25 @@ def gradient(model: nn.Module, function: nn.Module, x: torch.Tensor, y: torch.Te
 
 
 def from_curvlinops(loss: str, curvature: str, joint: bool) -> dict:
-    """Products, and solves of the gradient. MSELoss averages over the outputs too: c = outputs undoes that."""
+    """Products, and solves of the gradient.
+
+    MSELoss averages over the outputs too, and curvlinops over N · outputs terms: c = outputs undoes that. With a
+    separate bias its π damps G for the bias too, where ours is G + λI, so that solve is left out.
+    """
     model, function, x, y, v = problem(loss)
     c = SIZES[-1] if loss == "squared_error" else 1
     settings = {"fisher_type": {"fisher": "type-2", "empirical": "empirical"}[curvature]}
     settings |= {"separate_weight_and_bias": not joint, "check_deterministic": False}
-    if curvature == "empirical":
-        c = c * c  # of gradients that are too small by 1/c
     given = (model, function, list(model.parameters()), [(x, y)])
     kfac, ekfac = (kind(*given, **settings) for kind in (KFACLinearOperator, EKFACLinearOperator))
-    g = gradient(model, function, x, y) * (SIZES[-1] if loss == "squared_error" else 1)
+    g = c * gradient(model, function, x, y)
     pi = KFACInverseLinearOperator(kfac, damping=DAMPING / c, use_heuristic_damping=True)
     exact = KFACInverseLinearOperator(kfac, damping=DAMPING / c, use_exact_damping=True)
     scaled = KFACInverseLinearOperator(ekfac, damping=DAMPING / c, use_exact_damping=True)
     return {
         "kfac product": (c * (kfac @ v)).tolist(),
         "ekfac product": (c * (ekfac @ v)).tolist(),
-        "kfac pi solve": ((pi @ g) / c).tolist(),
+        **({"kfac pi solve": ((pi @ g) / c).tolist()} if joint else {}),
         "kfac exact solve": ((exact @ g) / c).tolist(),
         "ekfac solve": ((scaled @ g) / c).tolist(),
     }
@@ -91,7 +94,10 @@ def from_backpack() -> dict:
     with backpack.backpack(KFLR()):
         loss.backward()
     layers = [layer for layer in model if isinstance(layer, nn.Linear)]
-    return {str(k): {"W": [m.tolist() for m in layer.weight.kflr], "b": layer.bias.kflr[0].tolist()} for k, layer in enumerate(layers)}
+    return {
+        str(k): {"W": [m.tolist() for m in layer.weight.kflr], "b": layer.bias.kflr[0].tolist()}
+        for k, layer in enumerate(layers)
+    }
 
 
 def main() -> None:
