@@ -19,7 +19,8 @@ import numpy as np
 
 SEEDS, FINALISTS = (1, 2, 3), 3
 EPOCHS = {"autoencoder": 16, "classifier": 10, "digits": 10}
-SPECS = ["gd", "sgd", "momentum", "nesterov", "adam", "centred", "acp", "ubp", "ubp:centred", "ubp:acp"]
+SPECS = ["gd", "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adadelta", "adam", "tonga"]
+SPECS += ["centred", "acp", "kfac", "ekfac", "prong", "ubp", "ubp:centred", "ubp:acp"]
 FIXED = {"acp": {"alpha": "max"}, "ubp:acp": {"inner.alpha": "max"}}  # what is not searched, beside the class's own
 
 

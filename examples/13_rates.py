@@ -17,7 +17,7 @@ import minigrad as mg
 import optim
 from optim.lab.functions import quadratic
 
-SHAPES = [(4, 4), (16, 4), (64, 4), (256, 4), (16, 1), (64, 1), (16, 16), (64, 16)]  # d and M of the random searches
+SHAPES = [(4, 4), (16, 4), (64, 4), (256, 4), (16, 1), (64, 1), (16, 16)]  # d and M of the random searches
 FIRST = 100  # step from which slopes are measured
 COLOURS = (SKY, BLUE, PINK, ORANGE)
 
@@ -94,12 +94,15 @@ def draw(panel, gaps, colour, theorem, above=1.7):
 def draw_directions(panel, searches, T):
     """R − R* after T steps against 1 + d/M; returns the measured slope."""
     x, y = np.array([(1 + d / M, gaps[-1]) for (d, M), gaps in searches.items()]).T
-    for M, colour in ((1, PINK), (4, BLUE), (16, ORANGE)):
+    for M, colour, mark in ((1, PINK, "^"), (4, BLUE, "o"), (16, ORANGE, "s")):
         chosen = [m == M for _, m in searches]
-        panel.loglog(x[chosen], y[chosen], "o", color=colour, ms=9, mec="white", label=f"M = {M}")
+        panel.loglog(x[chosen], y[chosen], mark, color=colour, ms=9, mec="white", label=f"M = {M}")
     ends = np.array([x.min(), x.max()])
     panel.loglog(ends, 1.35 * y.min() * (ends / ends[0]) ** 0.5, color=GREY, ls=(0, (4, 3)), lw=1.5)
-    panel.set(xlabel="1 + d/M", ylabel=f"mean R − R* of {T:,} steps")
+    panel.set(xlabel="1 + d/M", ylabel=f"mean R − R*, T = {T:,}")
+    panel.set_xticks(x, [f"{number:g}" for number in x])
+    panel.set_yticks([0.05, 0.1, 0.2, 0.4], [0.05, 0.1, 0.2, 0.4])
+    panel.minorticks_off()
     panel.legend(loc="lower right")
     return slope(x, y)
 
@@ -122,7 +125,7 @@ def main(quick, clock):
         if (d, M) in searches:
             slopes.append(draw(random, searches[d, M], colour, -0.5))
             random.text(few * 1.15, searches[d, M][-1], f"d/M = {d / M:g}: {told(slopes[-1])}", color=colour, va="center")
-    random.set(title="The same from values of R alone: 1/√T …", xlabel="T", ylabel="mean R − R* so far", xlim=(1, 14 * few))
+    random.set(title="The same from values of R alone: 1/√T …", xlabel="T", ylabel="mean R − R* so far", xlim=(1, 20 * few))
     directions.set(title=f"… times √(1 + d/M): {told(draw_directions(directions, searches, few))}")
     figure.suptitle("Four theorems, measured: slopes " + ", ".join(map(told, slopes[:3])) + f" and {told(np.mean(slopes[3:]))}\n", **slides.TITLE)
     return figure

@@ -10,7 +10,7 @@ last the diagonal.
 # %%
 import numpy as np
 import slides
-from slides import BLUE, GREEN, GREY, INK, ORANGE, PINK
+from slides import BLUE, GREEN, GREY, ORANGE
 
 import minigrad as mg
 import optim
@@ -21,7 +21,8 @@ from optim.factors import kronecker_factors
 LAYER = nn.mlp([784, 10])
 DEEP = nn.mlp([64, 12, 12, 10], hidden="tanh")
 PIXELS = [28 * row + column for row in (9, 14, 19) for column in range(6, 23, 2)]  # three rows of the image
-STRUCTURES = {"block": GREEN, "ekfac": BLUE, "kronecker": ORANGE, "diagonal": PINK}
+STRUCTURES = {"block": GREEN, "ekfac": BLUE, "kronecker": ORANGE, "diagonal": GREY}
+NAMES = ("block", "EKFAC", "Kronecker", "diagonal")
 
 
 def trained(net, data, updates, n):
@@ -66,20 +67,21 @@ def structure_errors(f, structures=tuple(STRUCTURES)):
 
 
 # %% Pictures
-def picture(panel, matrix, top, title, xlabel="", colour=INK):
+def picture(panel, matrix, top, title, xlabel):
     panel.imshow(np.sign(matrix) * np.sqrt(np.abs(matrix) / top), cmap="RdBu_r", vmin=-1, vmax=1)
-    slides.bare(panel, xlabel=xlabel)
-    panel.set_title(title, color=colour)
+    slides.bare(panel, xlabel=xlabel, title=title, anchor="W")
     panel.spines[["top", "right"]].set_visible(True)
 
 
 def draw_bars(panel, found):
     for place, (name, colour) in enumerate(STRUCTURES.items()):
-        panel.barh(place, found[name], color=colour, height=0.6)
-        panel.text(found[name] + 0.01, place, f"{name}  {100 * found[name]:.0f} %", va="center", color=colour)
-    panel.set(xlim=(0, 1.45 * max(found.values())), yticks=[], xlabel="‖F − its structure‖ ÷ ‖F‖")
-    panel.set_title("A whole network, 64-12-12-10")
+        panel.barh(place, found[name], color=colour, height=0.55)
+        panel.text(found[name] + 0.01, place, f"{100 * found[name]:.0f} %", va="center", color=colour)
+    panel.set_yticks(range(len(found)), NAMES, fontsize=13)
+    panel.set(xlim=(0, 1.15 * max(found.values())), xlabel="‖F − structure‖ ÷ ‖F‖")
+    panel.set_title("All of 64-12-12-10, by structure")
     panel.invert_yaxis()
+    panel.grid(axis="y", visible=False)
 
 
 @slides.slide
@@ -90,20 +92,19 @@ def main(quick, clock):
     error, before = whole_error(A, G, h, H), whole_error(*factors(fresh))
     true, near = part(h, H, PIXELS), np.kron(G, A[np.ix_(PIXELS, PIXELS)])
     figure = slides.figure(
-        f"Kronecker factors miss {100 * error:.0f} % of a trained layer's Fisher, {100 * before:.0f} % at random weights",
-        f"Softmax layer 784×10, {n:,} digits, {updates} updates; colours: signed square roots",
+        f"kron(G, A) misses {100 * error:.0f} % of a trained layer's Fisher",
+        f"Softmax layer 784×10 after {updates} updates; {n:,} digits. At random weights {100 * before:.0f} %. "
+        "Colours: signed square roots",
     )
-    upper, lower = figure.subfigures(2, 1, height_ratios=(1, 1.15))
-    one, two, bars = upper.subplots(1, 3, width_ratios=(1, 1, 1.4))
-    picture(one, A, np.abs(A).max(), f"A = E[h hᵀ], {len(A)} × {len(A)}", "pixels")
-    picture(two, G, np.abs(G).max(), f"G = E[H], {len(G)} × {len(G)}", "classes")
-    draw_bars(bars, structure_errors(trained(DEEP, mg.data.digits8(), updates, 300 if quick else 1000)))
-    top, label = np.abs(true).max(), f"10 classes × {len(PIXELS)} pixels"
+    panels = figure.subplots(2, 3)
+    picture(panels[0, 0], A, np.abs(A).max(), f"A = E[h hᵀ], {len(A)} × {len(A)}", "pixels")
+    picture(panels[0, 1], G, np.abs(G).max(), f"G = E[H], {len(G)} × {len(G)}", "classes")
+    draw_bars(panels[0, 2], structure_errors(trained(DEEP, mg.data.digits8(), updates, 300 if quick else 1000)))
+    top, label = np.abs(true).max(), f"10 classes × {len(PIXELS)} of {len(A)} pixels"
     for panel, matrix, title in zip(
-        lower.subplots(1, 3), (true, near, true - near), ("F, a part", "kron(G, A), the same part", "the difference")
+        panels[1], (true, near, true - near), ("F = E[H ⊗ h hᵀ]", "kron(G, A)", "F − kron(G, A)")
     ):
         picture(panel, matrix, top, title, label)
-    lower.axes[0].set_ylabel(f"{len(A) * len(G):,} rows in all", color=GREY)
     return figure
 
 

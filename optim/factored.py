@@ -116,7 +116,7 @@ class Factored(Layerwise):
         moves = relative_moves([(memory[X], memory[X + "0"]) for memory in old.values() for X in "AG"])
         for (name, memory), a, g in zip(old.items(), moves[::2], moves[1::2]):
             damping = abs(self.damping_of(state) / memory["damping"] - 1.0) if self.lm else 0.0
-            if max(a, g) > self.moved:
+            if max(a, g, damping) > self.moved:
                 new.append(name)
         return new
 

@@ -1,0 +1,118 @@
+"""Fisher, empirical Fisher, Gauss-Newton: which are the same, and what the wrong one does [Kunstner et al. 2019, T-3.4.1].
+
+The Fisher takes the expectation over the model's own targets, the empirical Fisher puts the true ones in. For linear
+regression the Fisher is the Hessian, and every natural gradient −F⁻¹∇ points at the minimum. The empirical Fisher
+weighs examples by their residuals: its field bends, also where model and noise are right, so that both agree at the
+minimum. What [T] calls Gauss-Newton, on probabilities, is the empirical Fisher for a softmax, and not for sigmoids.
+"""
+
+# %%
+import numpy as np
+import slides
+from slides import BLUE, GREY, INK, ORANGE
+
+import minigrad as mg
+from minigrad import losses, nn
+from optim import curvature
+
+rng = np.random.default_rng(0)
+inputs = rng.lognormal(0.0, 0.75, (1000, 1))
+targets = 2.0 * inputs + 2.0 + np.sqrt(0.5) * rng.standard_normal((1000, 1))  # the variance that ‖f − y‖² stands for
+line = nn.mlp([1, 1])
+LINE = mg.Objective(line, losses.squared_error, line.init(rng=0, dtype="float64"), inputs, targets)  # θ = (slope, bias)
+MINIMUM = np.linalg.lstsq(np.hstack([inputs, np.ones_like(inputs)]), targets, rcond=None)[0].ravel()
+HALF = np.array([2.4, 3.0])  # of the picture
+STARTS = MINIMUM + HALF * np.array([(-0.9, -0.8), (-0.85, 0.85), (0.2, 0.9), (0.85, 0.6), (0.9, -0.7), (0.0, -0.9)])
+FIELDS = {"plain gradient": (None, GREY), "Fisher": ("fisher", BLUE), "empirical Fisher": ("empirical", ORANGE)}
+
+
+# %% The three fields, and the paths that follow them
+def direction(theta, kind):
+    """−∇, −F⁻¹∇ or −(empirical F)⁻¹∇ at θ, of length 1."""
+    f = LINE.at(theta)
+    step = -f.grad if kind is None else -curvature.matrix(f, kind, "dense").solve(f.grad, 0.0)
+    return step / np.linalg.norm(step)
+
+
+def misses(theta, kind):
+    """The angle, in degrees, between the field and the way to the minimum."""
+    way = MINIMUM - theta
+    return np.degrees(np.arccos(np.clip(direction(theta, kind) @ way / np.linalg.norm(way), -1, 1)))
+
+
+def path(start, kind, pace=0.04, most=200):
+    """Steps of the same length along the field, by the midpoint rule, until the minimum is near."""
+    points = [start]
+    while np.linalg.norm(points[-1] - MINIMUM) > 2 * pace and len(points) < most:
+        middle = points[-1] + 0.5 * pace * direction(points[-1], kind)
+        points.append(points[-1] + pace * direction(middle, kind))
+    return np.array(points)
+
+
+def ratio_at_minimum():
+    """Eigenvalues of F⁻¹ times the empirical Fisher at the minimum: near 1 where the model is right."""
+    F, E = (curvature.matrix(LINE.at(MINIMUM), kind, "dense").dense() for kind in ("fisher", "empirical"))
+    return np.sort(np.linalg.eigvals(np.linalg.solve(F, E)).real)
+
+
+# %% Gauss-Newton on probabilities against the empirical Fisher
+CASES = {
+    "softmax, C = 5": (losses.softmax_cross_entropy, 5),
+    "sigmoid, C = 1": (losses.sigmoid_cross_entropy, 1),
+    "sigmoid, C = 5": (losses.sigmoid_cross_entropy, 5),
+}
+
+
+def difference(loss, outputs, n=60):
+    """‖GN on probabilities − empirical Fisher‖ / ‖empirical Fisher‖ of a small random network."""
+    random = np.random.default_rng(1)
+    net = nn.mlp([6, 5, outputs], hidden="tanh")
+    x, labels = random.standard_normal((n, 6)), random.integers(0, 5, n)
+    y = labels if loss is losses.softmax_cross_entropy else (random.random((n, outputs)) < 0.5).astype(float)
+    f = mg.Objective(net, loss, net.init(rng=1, dtype="float64"), x, y)
+    G, E = (curvature.matrix(f, kind, "dense").dense() for kind in ("gn_prob", "empirical"))
+    return np.linalg.norm(G - E) / np.linalg.norm(E)
+
+
+# %% Pictures
+def draw_field(panel, name, kind, colour, count):
+    x, y = (np.linspace(c - h, c + h, 120) for c, h in zip(MINIMUM, HALF))
+    slope, bias = np.meshgrid(x, y)
+    moments = np.array([[np.mean(inputs**2), np.mean(inputs)], [np.mean(inputs), 1.0]])
+    offsets = np.stack([slope, bias], -1) - MINIMUM
+    panel.contour(x, y, np.einsum("...i,ij,...j->...", offsets, moments, offsets) ** 0.5, 9, colors="#d5d5d5", linewidths=1)
+    grid = MINIMUM + HALF * np.stack(np.meshgrid(*[np.linspace(-0.93, 0.93, count)] * 2), -1).reshape(-1, 2)
+    arrows = np.array([direction(theta, kind) for theta in grid])
+    panel.quiver(*grid.T, *arrows.T, color=colour, alpha=0.45, angles="xy", scale=19, width=0.006, pivot="mid")
+    for start in STARTS:
+        panel.plot(*path(start, kind).T, color=colour, lw=2.6)
+        panel.plot(*start, "o", color=colour, ms=6)
+    panel.plot(*MINIMUM, "+", color=INK, ms=13, mew=2.5)
+    slides.bare(panel, xlabel="slope", aspect="equal")
+    panel.set_title(f"{name}: misses by up to {max(misses(t, kind) for t in grid):.0f}°", color=colour)
+
+
+@slides.slide
+def main(quick, clock):
+    low, high = ratio_at_minimum()
+    figure = slides.figure(
+        "The Fisher's arrows point at the minimum, the empirical Fisher's do not",
+        f"Linear regression, N = {len(inputs):,}; at the minimum the two agree (eigenvalues of the quotient {low:.2f}, {high:.2f})",
+    )
+    fields, bars = figure.subfigures(2, 1, height_ratios=(3.4, 1))
+    for panel, (name, (kind, colour)) in zip(fields.subplots(1, 3), FIELDS.items()):
+        draw_field(panel, name, kind, colour, 7 if quick else 13)
+    fields.axes[0].set_ylabel("bias")
+    panel = bars.subplots()
+    for place, (name, case) in enumerate(CASES.items()):
+        found = difference(*case)
+        panel.plot([1e-17, found], [place, place], color=BLUE if found < 1e-12 else ORANGE, lw=5)
+        panel.text(found * 1.6, place, f"{found:.2g}", va="center")
+    panel.set(xscale="log", xlim=(1e-17, 30), ylim=(2.6, -0.6), title="‖GN on probabilities − empirical Fisher‖ ÷ ‖empirical Fisher‖")
+    panel.set_yticks(range(3), CASES)
+    panel.grid(axis="y", visible=False)
+    return figure
+
+
+if __name__ == "__main__":
+    main()
