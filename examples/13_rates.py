@@ -1,11 +1,9 @@
 """The rates of the theorems, measured: 1/T, 1/T², 1/√T, and √(1 + d/M)/√T without gradients [B].
 
-Each method runs on a problem where its theorem holds and is tight, so that the slope on log-log axes is the exponent.
-Smooth and convex: ½ Σ λᵢθᵢ² from θ = 1 with the λᵢ evenly spaced in log λ over eight decades; at every T some
-directions are still too flat to have moved. (Nesterov's tridiagonal function does not do: in a fixed dimension d, and
-with T < d, nothing gets below 1/T on it.) Accelerated, μ must grow as t/(t + 3) [Nesterov 1983]. Convex with a kink and
-noise: |θ| + ξθ, the rate η/√t, and the mean of R over the first T points [Zinkevich 2003]. Two-point random search:
-‖θ‖ + ξᵀθ, M directions, the rate η/(√(1 + d/M)√t) [Duchi et al. 2015].
+Each method runs on a problem where its theorem holds and is tight. Smooth and convex: ½ Σ λᵢθᵢ² from θ = 1, the λᵢ
+evenly spaced in log λ over eight decades, so that at every T some directions are too flat to have moved; Nesterov's μ
+must grow as t/(t + 3) [Nesterov 1983]. Convex with a kink and noise: |θ| + ξθ, the rate η/√t, the mean of R over T
+points [Zinkevich 2003]. M two-point directions: ‖θ‖ + ξᵀθ, the rate η/(√(1 + d/M)√t) [Duchi et al. 2015].
 """
 
 # %%
@@ -18,13 +16,14 @@ import optim
 from optim.lab.functions import quadratic
 
 SHAPES = [(4, 4), (16, 4), (64, 4), (256, 4), (16, 1), (64, 1), (16, 16)]  # d and M of the random searches
-FIRST = 100  # step from which slopes are measured
 COLOURS = (SKY, BLUE, PINK, ORANGE)
+FIRST = 100  # step from which slopes are measured
+DASHED = {"color": GREY, "ls": (0, (4, 3)), "lw": 1.5}
 
 
 # %% Smooth and convex, without noise
 class Accelerated(optim.Nesterov):
-    """μ = t/(t + 3): a constant μ has no 1/T² on functions that are not strongly convex."""
+    """μ = t/(t + 3): with a constant μ there is no 1/T² on functions that are not strongly convex."""
 
     def update(self, f, state):
         self.mu = state["t"] / (state["t"] + 3)
@@ -39,32 +38,26 @@ def smooth(method, T):
 
 
 # %% Convex and noisy: the mean of R − R* over the first T points
-def mean_so_far(gaps):
-    return np.cumsum(gaps) / np.arange(1, len(gaps) + 1)
-
-
-def kink(T, runs):
-    """SGD on |θ| + ξθ: one θ of as many independent runs as there are coordinates."""
-    params, rng = mg.Params(theta=np.ones(runs)), np.random.default_rng(0)
-    method, gaps = optim.Scheduled(optim.SGD(0.7), "sqrt"), np.empty(T)
+def noisy(method, R, start, spread, T):
+    """(T,), every step on R(θ) + ξᵀθ with a fresh ξ ~ N(0, spread² I)."""
+    params, rng, gaps = mg.Params(theta=start), np.random.default_rng(0), np.empty(T)
+    method = optim.Scheduled(method, "sqrt")
     state = method.init(params)
     for t in range(T):
-        gaps[t] = np.abs(params["theta"]).mean()
-        noisy = mg.Objective(lambda p, xi: mg.sum(mg.abs(p["theta"]) + xi * p["theta"]), params, rng.normal(size=runs))
-        method.step(noisy, state)
-    return mean_so_far(gaps)
+        gaps[t], xi = R(params.vector), spread * rng.standard_normal(start.size)
+        method.step(mg.Objective(lambda p, xi: R(p["theta"]) + mg.matmul(xi, p["theta"]), params, xi), state)
+    return np.cumsum(gaps) / np.arange(1, T + 1)
+
+
+def kink(T, runs=256):
+    """SGD on |θ| + ξθ: in one θ as many independent runs as it has coordinates."""
+    return noisy(optim.SGD(0.7), lambda theta: mg.sum(mg.abs(theta)), np.ones(runs), 1.0, T) / runs
 
 
 def two_points(d, M, T):
-    """ES on ‖θ‖ + ξᵀθ, ξ ~ N(0, I/d), from ‖θ‖ = 0.3; both signs of a direction see the same ξ."""
-    params, rng = mg.Params(theta=np.full(d, 0.3 * d**-0.5)), np.random.default_rng(1)
-    method = optim.Scheduled(optim.ES(0.7 / np.sqrt(1 + d / M), pairs=M, sigma=1e-4), "sqrt")
-    state, gaps = method.init(params), np.empty(T)
-    for t in range(T):
-        gaps[t] = np.linalg.norm(params.vector)
-        xi = rng.normal(size=d) / np.sqrt(d)
-        method.step(mg.Objective(lambda p, xi: mg.norm(p["theta"]) + mg.sum(xi * p["theta"]), params, xi), state)
-    return mean_so_far(gaps)
+    """ES on ‖θ‖ + ξᵀθ, E‖ξ‖² = 1, from ‖θ‖ = 0.3; both signs of a direction see the same ξ."""
+    method = optim.ES(0.7 / np.sqrt(1 + d / M), pairs=M, sigma=1e-4)
+    return noisy(method, mg.norm, np.full(d, 0.3 * d**-0.5), d**-0.5, T)
 
 
 # %% Slopes by least squares on log-log axes
@@ -72,9 +65,9 @@ def slope(x, y):
     return np.polyfit(np.log(x), np.log(y), 1)[0]
 
 
-def tail(gaps, first=FIRST):
-    """T ≥ first, evenly spaced in log T, and the gaps there; gaps[k] belongs to T = k + 1."""
-    T = np.unique(np.geomspace(first, len(gaps), 60).astype(int))
+def tail(gaps):
+    """T from FIRST on, evenly spaced in log T, and the gaps there."""
+    T = np.unique(np.geomspace(FIRST, len(gaps), 60).astype(int))
     return T, gaps[T - 1]
 
 
@@ -82,52 +75,48 @@ def told(number):
     return f"{number:.2f}".replace("-", "−")
 
 
-# %% One panel a theorem
-def draw(panel, gaps, colour, theorem, above=1.7):
-    """A curve, and a dashed line of the theorem's slope above it; returns the measured slope."""
+# %% Curves, each with its measured slope and a dashed line of its theorem's
+def draw(panel, gaps, colour, theorem, label, at):
     panel.loglog(np.arange(1, len(gaps) + 1), gaps, color=colour)
-    x, y = tail(gaps)
-    panel.loglog(x, above * y[-1] * (x / x[-1]) ** theorem, color=GREY, ls=(0, (4, 3)), lw=1.5)
-    return slope(x, y)
+    T, y = tail(gaps)
+    panel.loglog(T, 1.7 * y[-1] * (T / T[-1]) ** theorem, **DASHED)
+    panel.text(*at, f"{label}: {told(slope(T, y))}", color=colour, va="center")
 
 
-def draw_directions(panel, searches, T):
-    """R − R* after T steps against 1 + d/M; returns the measured slope."""
+def draw_directions(panel, searches):
+    """R − R* after the last step against 1 + d/M."""
     x, y = np.array([(1 + d / M, gaps[-1]) for (d, M), gaps in searches.items()]).T
-    for M, colour, mark in ((1, PINK, "^"), (4, BLUE, "o"), (16, ORANGE, "s")):
-        chosen = [m == M for _, m in searches]
-        panel.loglog(x[chosen], y[chosen], mark, color=colour, ms=9, mec="white", label=f"M = {M}")
-    ends = np.array([x.min(), x.max()])
-    panel.loglog(ends, 1.35 * y.min() * (ends / ends[0]) ** 0.5, color=GREY, ls=(0, (4, 3)), lw=1.5)
-    panel.set(xlabel="1 + d/M", ylabel=f"mean R − R*, T = {T:,}")
-    panel.set_xticks(x, [f"{number:g}" for number in x])
-    panel.set_yticks([0.05, 0.1, 0.2, 0.4], [0.05, 0.1, 0.2, 0.4])
+    for M, marker, size in ((1, "^", 16), (4, "x", 8), (16, "s", 13)):
+        own = [m == M for _, m in searches]
+        panel.loglog(x[own], y[own], marker, ms=size, mfc="none", mew=2.2, color=GREEN, label=f"M = {M}")
+    panel.loglog(np.sort(x), 1.35 * y.min() * (np.sort(x) / x.min()) ** 0.5, **DASHED)
+    panel.set(xlabel="1 + d/M", title=f"… times √(1 + d/M): slope {told(slope(x, y))}")
     panel.minorticks_off()
+    panel.set_xticks(x, [f"{number:g}" for number in x])
+    panel.set_yticks(ticks := [0.05, 0.1, 0.2, 0.4], ticks)
     panel.legend(loc="lower right")
-    return slope(x, y)
 
 
 @slides.slide
 def main(quick, clock):
     T, few = (600, 400) if quick else (5000, 2000)
-    gd, fast, noisy = smooth(optim.GD(1.0), T), smooth(Accelerated(1.0, form="lookahead"), T), kink(T, 64 if quick else 256)
-    shapes = clock.within(SHAPES[:5] if quick else SHAPES, "random searches")
-    searches = {shape: two_points(*shape, few) for shape in shapes}
-    figure = slides.figure(" ", f"Dashed: the slopes of the theorems. Measured slopes: least squares from T = {FIRST} on")
-    smooths, noise, random, directions = figure.subplots(2, 2).flat
-    slopes = [draw(smooths, gd, ORANGE, -1), draw(smooths, fast, BLUE, -2), draw(noise, noisy, GREEN, -0.5)]
-    smooths.text(40, 0.6, f"gradient descent: {told(slopes[0])}", color=ORANGE)
-    smooths.text(15, 3e-4, f"Nesterov: {told(slopes[1])}", color=BLUE, ha="center")
-    smooths.set(title="Smooth and convex: 1/T and 1/T²", ylabel="R − R*")
-    noise.text(100, 0.06, f"SGD: {told(slopes[2])}", color=GREEN, ha="right")
-    noise.set(title="Convex with a kink, noisy: 1/√T", ylabel="mean R − R* so far")
-    for (d, M), colour in zip(SHAPES[:4], COLOURS):
-        if (d, M) in searches:
-            slopes.append(draw(random, searches[d, M], colour, -0.5))
-            random.text(few * 1.15, searches[d, M][-1], f"d/M = {d / M:g}: {told(slopes[-1])}", color=colour, va="center")
-    random.set(title="The same from values of R alone: 1/√T …", xlabel="T", ylabel="mean R − R* so far", xlim=(1, 20 * few))
-    directions.set(title=f"… times √(1 + d/M): {told(draw_directions(directions, searches, few))}")
-    figure.suptitle("Four theorems, measured: slopes " + ", ".join(map(told, slopes[:3])) + f" and {told(np.mean(slopes[3:]))}\n", **slides.TITLE)
+    gd, nesterov, sgd = smooth(optim.GD(1.0), T), smooth(Accelerated(1.0, form="lookahead"), T), kink(T)
+    searches = {s: two_points(*s, few) for s in clock.within(SHAPES[: 5 if quick else None], "random searches")}
+    found = [slope(*tail(gaps)) for gaps in (gd, nesterov, sgd, *searches.values())]
+    figure = slides.figure(
+        f"Four theorems, measured: slopes {', '.join(map(told, found[:3]))} and {told(np.mean(found[3:]))}",
+        f"Dashed: the theorems. Slopes by least squares from T = {FIRST} on, the last a mean over {len(searches)} searches",
+    )
+    panels = figure.subplots(2, 2).flat
+    draw(panels[0], gd, ORANGE, -1, "gradient descent", (40, 0.8))
+    draw(panels[0], nesterov, BLUE, -2, "Nesterov", (4, 4e-4))
+    draw(panels[1], sgd, GREEN, -0.5, "SGD", (15, 0.065))
+    for (d, M), colour in zip(searches, COLOURS):
+        draw(panels[2], searches[d, M], colour, -0.5, f"d/M = {d / M:g}", (few * 1.15, searches[d, M][-1]))
+    draw_directions(panels[3], searches)
+    panels[0].set(title="Smooth and convex: 1/T and 1/T²", ylabel="R − R*")
+    panels[1].set(title="Convex with a kink, noisy: 1/√T", ylabel="mean R − R* so far")
+    panels[2].set(title="From values of R alone: 1/√T …", ylabel="mean R − R* so far", xlabel="T", xlim=(1, 20 * few))
     return figure
 
 

@@ -69,17 +69,17 @@ def structure_errors(f, structures=tuple(STRUCTURES)):
 # %% Pictures
 def picture(panel, matrix, top, title, xlabel):
     panel.imshow(np.sign(matrix) * np.sqrt(np.abs(matrix) / top), cmap="RdBu_r", vmin=-1, vmax=1)
-    slides.bare(panel, xlabel=xlabel, title=title, anchor="W")
+    slides.bare(panel, xlabel=xlabel, title=title)
     panel.spines[["top", "right"]].set_visible(True)
 
 
 def draw_bars(panel, found):
     for place, (name, colour) in enumerate(STRUCTURES.items()):
-        panel.barh(place, found[name], color=colour, height=0.55)
+        panel.barh(place, found[name], color=colour, height=0.6)
         panel.text(found[name] + 0.01, place, f"{100 * found[name]:.0f} %", va="center", color=colour)
     panel.set_yticks(range(len(found)), NAMES, fontsize=13)
-    panel.set(xlim=(0, 1.15 * max(found.values())), xlabel="‖F − structure‖ ÷ ‖F‖")
-    panel.set_title("All of 64-12-12-10, by structure")
+    panel.set(xlim=(0, 1.15 * max(found.values())), xticks=[])
+    panel.set_title("‖F − structure‖ ÷ ‖F‖ of all of 64-12-12-10")
     panel.invert_yaxis()
     panel.grid(axis="y", visible=False)
 
@@ -96,15 +96,15 @@ def main(quick, clock):
         f"Softmax layer 784×10 after {updates} updates; {n:,} digits. At random weights {100 * before:.0f} %. "
         "Colours: signed square roots",
     )
-    panels = figure.subplots(2, 3)
-    picture(panels[0, 0], A, np.abs(A).max(), f"A = E[h hᵀ], {len(A)} × {len(A)}", "pixels")
-    picture(panels[0, 1], G, np.abs(G).max(), f"G = E[H], {len(G)} × {len(G)}", "classes")
-    draw_bars(panels[0, 2], structure_errors(trained(DEEP, mg.data.digits8(), updates, 300 if quick else 1000)))
+    upper, lower = figure.subfigures(2, 1, height_ratios=(1.55, 1))
     top, label = np.abs(true).max(), f"10 classes × {len(PIXELS)} of {len(A)} pixels"
-    for panel, matrix, title in zip(
-        panels[1], (true, near, true - near), ("F = E[H ⊗ h hᵀ]", "kron(G, A)", "F − kron(G, A)")
-    ):
+    pictures = {"F = E[H ⊗ h hᵀ]": true, "kron(G, A)": near, "F − kron(G, A)": true - near}
+    for panel, (title, matrix) in zip(upper.subplots(1, 3), pictures.items()):
         picture(panel, matrix, top, title, label)
+    one, two, bars = lower.subplots(1, 3, width_ratios=(1, 1, 1.6))
+    picture(one, A, np.abs(A).max(), "A = E[h hᵀ]", f"{len(A)} × {len(A)}")
+    picture(two, G, np.abs(G).max(), "G = E[H]", f"{len(G)} × {len(G)}")
+    draw_bars(bars, structure_errors(trained(DEEP, mg.data.digits8(), updates, 300 if quick else 1000)))
     return figure
 
 

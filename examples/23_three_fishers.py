@@ -1,9 +1,10 @@
-"""Fisher, empirical Fisher, Gauss-Newton: which are the same, and what the wrong one does [Kunstner et al. 2019, T-3.4.1].
+"""Fisher, empirical Fisher, Gauss-Newton: which are the same, and what the wrong one does [T-3.4.1].
 
 The Fisher takes the expectation over the model's own targets, the empirical Fisher puts the true ones in. For linear
 regression the Fisher is the Hessian, and every natural gradient −F⁻¹∇ points at the minimum. The empirical Fisher
 weighs examples by their residuals: its field bends, also where model and noise are right, so that both agree at the
-minimum. What [T] calls Gauss-Newton, on probabilities, is the empirical Fisher for a softmax, and not for sigmoids.
+minimum [after Kunstner, Hennig & Balles 2019]. What [T] calls Gauss-Newton, on probabilities, is the empirical Fisher
+for a softmax, and not for several sigmoids.
 """
 
 # %%
@@ -21,8 +22,8 @@ targets = 2.0 * inputs + 2.0 + np.sqrt(0.5) * rng.standard_normal((1000, 1))  # 
 line = nn.mlp([1, 1])
 LINE = mg.Objective(line, losses.squared_error, line.init(rng=0, dtype="float64"), inputs, targets)  # θ = (slope, bias)
 MINIMUM = np.linalg.lstsq(np.hstack([inputs, np.ones_like(inputs)]), targets, rcond=None)[0].ravel()
-HALF = np.array([2.4, 3.0])  # of the picture
-STARTS = MINIMUM + HALF * np.array([(-0.9, -0.8), (-0.85, 0.85), (0.2, 0.9), (0.85, 0.6), (0.9, -0.7), (0.0, -0.9)])
+HALF = np.array([3.0, 3.0])  # of the picture's sides
+STARTS = MINIMUM + HALF * np.array([(-0.6, -0.8), (-0.75, 0.8), (0.2, 0.9), (0.55, 0.5), (0.8, -0.75), (0.0, -0.9)])
 FIELDS = {"plain gradient": (None, GREY), "Fisher": ("fisher", BLUE), "empirical Fisher": ("empirical", ORANGE)}
 
 
@@ -56,6 +57,7 @@ def ratio_at_minimum():
 
 
 # %% Gauss-Newton on probabilities against the empirical Fisher
+FLOOR = 1e-17  # where the axis of the differences begins
 CASES = {
     "softmax, C = 5": (losses.softmax_cross_entropy, 5),
     "sigmoid, C = 1": (losses.sigmoid_cross_entropy, 1),
@@ -76,41 +78,45 @@ def difference(loss, outputs, n=60):
 
 # %% Pictures
 def draw_field(panel, name, kind, colour, count):
+    """The field and its paths; returns the largest angle that an arrow misses the minimum by."""
     x, y = (np.linspace(c - h, c + h, 120) for c, h in zip(MINIMUM, HALF))
-    slope, bias = np.meshgrid(x, y)
-    moments = np.array([[np.mean(inputs**2), np.mean(inputs)], [np.mean(inputs), 1.0]])
-    offsets = np.stack([slope, bias], -1) - MINIMUM
-    panel.contour(x, y, np.einsum("...i,ij,...j->...", offsets, moments, offsets) ** 0.5, 9, colors="#d5d5d5", linewidths=1)
+    offsets = np.stack(np.meshgrid(x, y), -1) - MINIMUM
+    rise = np.sum(offsets @ curvature.matrix(LINE, "hessian", "dense").dense() * offsets, -1)
+    panel.contour(x, y, np.sqrt(rise), 9, colors="#d5d5d5", linewidths=1)
     grid = MINIMUM + HALF * np.stack(np.meshgrid(*[np.linspace(-0.93, 0.93, count)] * 2), -1).reshape(-1, 2)
     arrows = np.array([direction(theta, kind) for theta in grid])
     panel.quiver(*grid.T, *arrows.T, color=colour, alpha=0.45, angles="xy", scale=19, width=0.006, pivot="mid")
     for start in STARTS:
-        panel.plot(*path(start, kind).T, color=colour, lw=2.6)
-        panel.plot(*start, "o", color=colour, ms=6)
+        panel.plot(*path(start, kind).T, "o-", color=colour, lw=2.6, ms=7, markevery=[0])
     panel.plot(*MINIMUM, "+", color=INK, ms=13, mew=2.5)
-    slides.bare(panel, xlabel="slope", aspect="equal")
-    panel.set_title(f"{name}: misses by up to {max(misses(t, kind) for t in grid):.0f}°", color=colour)
+    angle = max(misses(theta, kind) for theta in grid)
+    slides.bare(panel, xlabel="slope", ylabel="bias", aspect="equal", xlim=x[[0, -1]], ylim=y[[0, -1]])
+    panel.set_title(f"{name}: misses by ≤ {angle:.0f}°", color=colour)
+    return angle
+
+
+def draw_identity(panel):
+    for place, case in enumerate(CASES.values()):
+        end = max(found := difference(*case), FLOOR)
+        panel.plot([FLOOR, end], [place, place], color=BLUE if found < 1e-12 else ORANGE, lw=6)
+        panel.text(end * 2, place, f"{found:.2g}", va="center")
+    panel.set(xscale="log", xlim=(FLOOR, 30), ylim=(2.6, -0.6))
+    panel.set_title("Gauss-Newton on probabilities against the empirical Fisher: relative difference")
+    panel.set_yticks(range(len(CASES)), CASES, fontsize=13)
+    panel.grid(axis="y", visible=False)
 
 
 @slides.slide
 def main(quick, clock):
     low, high = ratio_at_minimum()
-    figure = slides.figure(
-        "The Fisher's arrows point at the minimum, the empirical Fisher's do not",
-        f"Linear regression, N = {len(inputs):,}; at the minimum the two agree (eigenvalues of the quotient {low:.2f}, {high:.2f})",
-    )
+    note = f"At the minimum the two are near: eigenvalues of F⁻¹ · (empirical F) {low:.2f}, {high:.2f}"
+    figure = slides.figure("", f"Linear regression, N = {len(inputs):,}. {note}")
     fields, bars = figure.subfigures(2, 1, height_ratios=(3.4, 1))
     for panel, (name, (kind, colour)) in zip(fields.subplots(1, 3), FIELDS.items()):
-        draw_field(panel, name, kind, colour, 7 if quick else 13)
-    fields.axes[0].set_ylabel("bias")
-    panel = bars.subplots()
-    for place, (name, case) in enumerate(CASES.items()):
-        found = difference(*case)
-        panel.plot([1e-17, found], [place, place], color=BLUE if found < 1e-12 else ORANGE, lw=5)
-        panel.text(found * 1.6, place, f"{found:.2g}", va="center")
-    panel.set(xscale="log", xlim=(1e-17, 30), ylim=(2.6, -0.6), title="‖GN on probabilities − empirical Fisher‖ ÷ ‖empirical Fisher‖")
-    panel.set_yticks(range(3), CASES)
-    panel.grid(axis="y", visible=False)
+        angle = draw_field(panel, name, kind, colour, 8 if quick else 12)
+    draw_identity(bars.subplots())
+    title = f"The Fisher points at the minimum, the empirical Fisher up to {angle:.0f}° beside it\n"
+    figure.suptitle(title, **slides.TITLE)
     return figure
 
 

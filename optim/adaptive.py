@@ -8,8 +8,7 @@ from typing import Any
 from minigrad import backend
 from minigrad.fusion import fused
 
-from .base import Method, check_setting
-from .gradient import check_choice
+from .base import Method, check_choice, check_setting
 
 LARGEST = 2000  # parameters up to which a d × d matrix is kept and decomposed in every step
 

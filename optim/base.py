@@ -99,6 +99,20 @@ def check_setting(
         raise ValueError(f"{type(method).__name__}: {name} must be a {kind} of {bounds}, not {value!r}")
 
 
+def check_choice(method: Any, name: str, words: tuple) -> None:
+    """Refuse a setting that is none of the words.
+
+    Raises
+    ------
+    ValueError
+        One sentence with the method, the setting, its value and the words.
+    """
+    value = getattr(method, name)
+    if value not in words:
+        told = ", ".join(str(word) for word in words)
+        raise ValueError(f"{type(method).__name__}: {name} must be one of {told}, not {value!r}")
+
+
 def settings(method: Method) -> dict[str, Any]:
     """{setting: value} of a method."""
     return {field.name: getattr(method, field.name) for field in dataclasses.fields(method)}

@@ -8,10 +8,9 @@ from typing import Any
 from minigrad import backend
 from minigrad.params import Windows
 
-from .base import Method, check_setting
+from .base import Method, check_choice, check_setting
 from .blocks import Block
 from .curvature import KINDS, STRUCTURES, layer_diagonal, matrix
-from .gradient import check_choice
 from .layerwise import Layerwise, check_rates
 from .rows import LayerRows, Rows, count_rows, local_layout
 from .structures import LIMIT
@@ -145,7 +144,7 @@ class Diagonal(Layerwise):
     No waits. "fisher" and "gn_prob" send a signal for every output, "hessian" takes a product for every unit.
     """
 
-    lr: float = 0.1
+    lr: float = 0.03
     damping: float = 1e-1
     curvature: str = "fisher"
     samples: int = 1

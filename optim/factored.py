@@ -155,9 +155,10 @@ class Factored(Layerwise):
         change = f.at(f.params.vector + delta).value - f.value
         change, model = numbers(change, model)
         self._check_finite("the loss after the step", change, model)
-        if change * model > 0 and abs(change) > 0.75 * abs(model):  # ρ > ¾
-            return damping * OMEGA**ADAPT_EVERY
-        return damping / OMEGA**ADAPT_EVERY if change * model < 0.25 * model * model else damping
+        if not model:
+            return damping
+        ratio = change / model if model < 0 else -math.inf  # the model itself says that the step is too long
+        return damping * OMEGA ** (ADAPT_EVERY if ratio > 0.75 else -ADAPT_EVERY if ratio < 0.25 else 0)
 
     def _check_finite(self, what: str, *values: float) -> None:
         if not all(map(math.isfinite, values)):

@@ -7,27 +7,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 from minigrad import backend, ops
 from minigrad.fusion import fused
 
-from .base import Method, check_setting
+from .base import Method, check_choice, check_setting
 from .line_search import Ray, backtracking
-
-
-def check_choice(method: Any, name: str, words: tuple) -> None:
-    """Refuse a setting that is none of the words.
-
-    Raises
-    ------
-    ValueError
-        One sentence with the method, the setting, its value and the words.
-    """
-    value = getattr(method, name)
-    if value not in words:
-        told = ", ".join(str(word) for word in words)
-        raise ValueError(f"{type(method).__name__}: {name} must be one of {told}, not {value!r}")
 
 
 @dataclass

@@ -9,8 +9,7 @@ from typing import Any
 from minigrad import Objective, backend
 
 from . import cg
-from .base import Method, Stopped, check_setting
-from .gradient import check_choice
+from .base import Method, Stopped, check_choice, check_setting
 from .line_search import Ray, backtracking
 
 CURVATURES = ("ggn", "hessian")

@@ -215,8 +215,8 @@ def strong_wolfe(
             if high is None or new.slope * (high.t - low.t) >= 0:
                 high = low
             low = new
-        if abs(high.t - low.t) <= eps * max(low.t, high.t):
-            break
+        if abs(high.t - low.t) <= 10 * eps * max(low.t, high.t):
+            break  # a tenth of it is nothing
         t = _between(low, high, noise)
     if low.value < value + c1 * low.t * slope:
         return low

@@ -8,8 +8,7 @@ from typing import Any
 
 from minigrad import Objective, backend
 
-from .base import Method, Stopped, check_setting
-from .gradient import check_choice
+from .base import Method, Stopped, check_choice, check_setting
 from .line_search import Ray, backtracking
 from .structures import LIMIT, columns
 

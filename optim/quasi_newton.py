@@ -14,8 +14,7 @@ import numpy as np
 
 from minigrad import backend
 
-from .base import Info, Method, Stopped, check_setting
-from .gradient import check_choice
+from .base import Info, Method, Stopped, check_choice, check_setting
 from .line_search import Ray, backtracking, check_start, exact, strong_wolfe
 from .structures import LIMIT
 

@@ -64,7 +64,7 @@ class Curvature:
 
     def trace(self) -> Any:
         """Σ of the diagonal, a 0-d array."""
-        raise self._refusal("trace", "structure='diagonal' sums it exactly, optim.spectrum estimates it from products")
+        raise self._refusal("trace", "structure 'diagonal' has it, and optim.spectrum.trace estimates it")
 
     def logdet(self, damping: float) -> Any:
         """log det(matrix + damping·I), a 0-d array."""
@@ -72,7 +72,7 @@ class Curvature:
 
     def eigenvalues(self) -> Any:
         """All d eigenvalues, from the smallest."""
-        raise self._refusal("eigenvalues", "optim.spectrum finds the extreme ones from products")
+        raise self._refusal("eigenvalues", "optim.spectrum.extreme_eigenpairs finds the extreme ones")
 
     def _refusal(self, what: str, instead: str) -> ValueError:
         return ValueError(f"{self} does not know its {what}: {instead}")
@@ -138,7 +138,7 @@ def check_size(size: int, what: str) -> None:
     if size > LIMIT:
         raise ValueError(
             f"{what} has {size:,} parameters, and a matrix may have {LIMIT:,}: "
-            "use structure 'kronecker', 'diagonal' or 'matrix-free', or fewer examples than that"
+            "use structure 'diagonal' or 'matrix-free', or 'kronecker' where it is not the Hessian"
         )
 
 

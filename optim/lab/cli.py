@@ -285,6 +285,40 @@ def gallery(folder: Path, out: Path, quick: bool, budget: float | None) -> None:
 
 
 @main.command()
+@click.argument("figure")
+@option("--full", is_flag=True, help="The whole protocol, run by run: hours to days.")
+@option("--data", "source", metavar="DATA", help="fashion, cifar-10-binary.tar.gz, …; by default the problem's own.")
+@option("--seeds", type=click.IntRange(min=1), help="Final runs of every method.")
+@option("--jobs", type=click.IntRange(min=1), help="Processes of one BLAS thread each.  [default: one a core]")
+@option("--out", type=PATH, default="runs/thesis", show_default=True, help="Folder of records and pictures.")
+def thesis(figure: str, jobs: int | None, out: Path, **asked: Any) -> int:
+    """Repeat an experiment of the thesis: FIGURE is fig5.1, fig6.1, fig6.2, fig6.3 or signals.
+
+    \b
+    minigrad thesis fig6.1
+    minigrad thesis fig6.3 --data cifar-10-binary.tar.gz
+    minigrad thesis fig6.2 --full --jobs 2
+    minigrad thesis signals
+
+    Every method gets the same number of trials; the loss on the validation part decides. Each run is a JSON record, and
+    what is on record is not run again: the same command goes on where it was stopped.
+    """
+    from . import machine
+    from .thesis_command import repeat
+
+    with caught() as signals:
+        told = repeat(
+            figure, out, processes=jobs or machine.cores(), stopped=lambda: bool(signals),
+            told=lambda line: click.echo(line, err=True), **asked,
+        )  # fmt: skip
+    if told is None:
+        click.echo("stopped; the same command goes on where it was", err=True)
+        return INTERRUPTED + signals[0]
+    click.echo(told)
+    return 0
+
+
+@main.command()
 def doctor() -> None:
     """Show versions, devices and data sets.
 

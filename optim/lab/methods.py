@@ -53,7 +53,7 @@ class Entry:
 
 
 NOT_TUNED = frozenset(  # settings that a tuner leaves as they are: periods, guards, and what hardly matters
-    "alpha alpha_floor beta1 beta2 chunk every floor iterations moved rank rest_lr stats_every tol".split()
+    "alpha alpha_floor beta1 beta2 chunk every floor iterations moved rank rest_lr samples stats_every tol".split()
 )
 RATE = Range(1e-3, 1.0)
 METHODS = {
@@ -259,6 +259,40 @@ METHODS = {
         "T-6.1, T-alg 4",
         {"lr": RATE, "eps": Range(1e-3, 10.0), "rho": Range(0.5, 0.99, log=False)},
     ),
+    "kfac": Entry(
+        optim.KFAC,
+        "natural gradient, a Kronecker product for every layer's curvature",
+        "[ΔW Δb] = −λ G⁻¹ [dW db] A⁻¹",
+        "T-6.4.1, B, P; Martens & Grosse 2015",
+        {
+            "lr": RATE,
+            "damping": Range(1e-3, 10.0),
+            "rho": Range(0.5, 0.99, log=False),
+            "curvature": Choice(optim.factors.KINDS),
+            "solve": Choice(optim.kfac.SOLVES),
+            "bias": Choice(optim.factors.BIASES),
+        },
+    ),
+    "ekfac": Entry(
+        optim.EKFAC,
+        "K-FAC with the curvature measured along every direction of its eigenbasis",
+        "[ΔW Δb] = −λ Q_G [(Q_Gᵀ [dW db] Q_A) ÷ (Λ + λ_d)] Q_Aᵀ",
+        "George et al. 2018",
+        {
+            "lr": RATE,
+            "damping": Range(1e-3, 10.0),
+            "rho": Range(0.5, 0.99, log=False),
+            "curvature": Choice(optim.factors.KINDS),
+            "bias": Choice(optim.factors.BIASES),
+        },
+    ),
+    "prong": Entry(
+        optim.PRONG,
+        "natural neural networks, gradient descent where every layer's input is white",
+        "ΔW = −λ mean[da (h − μ)ᵀ] U², Δb = −λ mean da − ΔW μ",
+        "T-6.4.2; Desjardins et al. 2015",
+        {"lr": RATE, "eps": Range(1e-3, 10.0)},
+    ),
     "ubp": Entry(
         optim.UBP,
         "updated backpropagation over a layer rule, ubp:INNER",
@@ -299,6 +333,9 @@ INNER = {
     "gradient": Entry(optim.Gradient, "the plain gradient as a layer rule", "ΔW = −λ dW", "T-alg 2", {"lr": RATE}),
     "centred": METHODS["centred"],
     "acp": METHODS["acp"],
+    "kfac": METHODS["kfac"],
+    "ekfac": METHODS["ekfac"],
+    "prong": METHODS["prong"],
     "diagonal": METHODS["diagonal"],
     "layer-gauss-newton": METHODS["layer-gauss-newton"],
 }

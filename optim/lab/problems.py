@@ -162,6 +162,17 @@ PROBLEMS = {
             seconds=10.0,
         ),
         Problem(
+            "deep-classifier",
+            "eight hidden layers of 100",
+            "T-4.1.2",
+            "fashion",
+            (100,) * 8,
+            "relu",
+            losses.softmax_cross_entropy,
+            batch=200,
+            seconds=20.0,
+        ),
+        Problem(
             "digits",
             "small classifier with two hidden layers of 32",
             "minigrad",
