@@ -71,16 +71,12 @@ def tail(gaps):
     return T, gaps[T - 1]
 
 
-def told(number):
-    return f"{number:.2f}".replace("-", "−")
-
-
 # %% Curves, each with its measured slope and a dashed line of its theorem's
 def draw(panel, gaps, colour, theorem, label, at):
     panel.loglog(np.arange(1, len(gaps) + 1), gaps, color=colour)
     T, y = tail(gaps)
     panel.loglog(T, 1.7 * y[-1] * (T / T[-1]) ** theorem, **DASHED)
-    panel.text(*at, f"{label}: {told(slope(T, y))}", color=colour, va="center")
+    panel.text(*at, f"{label}: −{-slope(T, y):.2f}", color=colour, va="center")
 
 
 def draw_directions(panel, searches):
@@ -90,7 +86,7 @@ def draw_directions(panel, searches):
         own = [m == M for _, m in searches]
         panel.loglog(x[own], y[own], marker, ms=size, mfc="none", mew=2.2, color=GREEN, label=f"M = {M}")
     panel.loglog(np.sort(x), 1.35 * y.min() * (np.sort(x) / x.min()) ** 0.5, **DASHED)
-    panel.set(xlabel="1 + d/M", title=f"… times √(1 + d/M): slope {told(slope(x, y))}")
+    panel.set(xlabel="1 + d/M", title=f"… times √(1 + d/M): slope {slope(x, y):.2f}")
     panel.minorticks_off()
     panel.set_xticks(x, [f"{number:g}" for number in x])
     panel.set_yticks(ticks := [0.05, 0.1, 0.2, 0.4], ticks)
@@ -102,10 +98,10 @@ def main(quick, clock):
     T, few = (600, 400) if quick else (5000, 2000)
     gd, nesterov, sgd = smooth(optim.GD(1.0), T), smooth(Accelerated(1.0, form="lookahead"), T), kink(T)
     searches = {s: two_points(*s, few) for s in clock.within(SHAPES[: 5 if quick else None], "random searches")}
-    found = [slope(*tail(gaps)) for gaps in (gd, nesterov, sgd, *searches.values())]
+    found = [-slope(*tail(gaps)) for gaps in (gd, nesterov, sgd, *searches.values())]
     figure = slides.figure(
-        f"Four theorems, measured: slopes {', '.join(map(told, found[:3]))} and {told(np.mean(found[3:]))}",
-        f"Dashed: the theorems. Slopes by least squares from T = {FIRST} on, the last a mean over {len(searches)} searches",
+        "Four theorems, measured: slopes −{:.2f}, −{:.2f}, −{:.2f} and −{:.2f}".format(*found[:3], np.mean(found[3:])),
+        f"Dashed: the theorems. Slopes by least squares from T = {FIRST} on, the last a mean of {len(found) - 3}",
     )
     panels = figure.subplots(2, 2).flat
     draw(panels[0], gd, ORANGE, -1, "gradient descent", (40, 0.8))

@@ -2,8 +2,7 @@
 
 A Gaussian is fitted to data. Call its parameters (μ, σ), (μ, log σ) or (μ, 1/σ²): −∇ means another direction each
 time, since it takes the coordinates for a Euclidean space. −F⁻¹∇ measures length by KL divergence, which knows only
-the distributions: its circles are ellipses that grow with σ, and all three paths are one. Finite steps keep that to
-first order, so the paths part by O(η).
+the distributions: its circles are ellipses that grow with σ, and the three paths are one (finite steps: nearly).
 """
 
 # %%
@@ -23,26 +22,20 @@ COORDINATES = {  # name: (to (μ, σ), from (μ, σ), colour, dashes)
 }
 
 
-# %% Loss, KL and Fisher in any coordinates
-def loss(c, name):
-    """−mean log p(x) up to a constant."""
-    mu, sigma = COORDINATES[name][0](c)
-    return mg.log(sigma) + (TARGET[1] ** 2 + (mu - TARGET[0]) ** 2) / (2 * sigma**2)
-
-
-def kl(c, other, name):
-    """KL(p at c ‖ p at the other coordinates)."""
-    (mu, sigma), (mu2, sigma2) = COORDINATES[name][0](c), COORDINATES[name][0](other)
+# %% KL and Fisher in any coordinates; the loss −mean log p(x) is the KL from the data, up to a constant
+def kl(p, q):
+    (mu, sigma), (mu2, sigma2) = p, q
     return mg.log(sigma2 / sigma) + (sigma**2 + (mu - mu2) ** 2) / (2 * sigma2**2) - 0.5
 
 
 def fisher(c, name):
-    return mg.hessian(lambda other: kl(c, other, name))(c)
+    gaussian = COORDINATES[name][0]
+    return mg.hessian(lambda other: kl(gaussian(c), gaussian(other)))(c)
 
 
 def descent(c, name, natural):
     """−∇ or −F⁻¹∇ in these coordinates."""
-    g = mg.grad(lambda c: loss(c, name))(c)
+    g = mg.grad(lambda c: kl(TARGET, COORDINATES[name][0](c)))(c)
     return -np.linalg.solve(fisher(c, name), g) if natural else -g
 
 
@@ -53,11 +46,10 @@ def told(points, name):
 
 def flow(start, name, natural, tolerance=1e-8):
     """dc/dt = descent, until it has nearly arrived: points (n, 2)."""
-    speed = lambda t, c: descent(c, name, natural)  # noqa: E731
     arrived = lambda t, c: np.linalg.norm(COORDINATES[name][0](c) - TARGET) - 0.02  # noqa: E731
     arrived.terminal = True
     settings = {"method": "DOP853", "events": arrived, "rtol": tolerance, "atol": tolerance, "dense_output": True}
-    solved = solve_ivp(speed, (0, 200), COORDINATES[name][1](*start), **settings)
+    solved = solve_ivp(lambda t, c: descent(c, name, natural), (0, 200), COORDINATES[name][1](*start), **settings)
     return told(solved.sol(solved.t[-1] * np.linspace(0, 1, 400) ** 2).T, name)
 
 
@@ -119,8 +111,8 @@ def main(quick, clock):
     draw_circles(lower)
     upper.legend(loc="lower center", ncols=3, handlelength=3.2)
     draw_gaps(right.subplots(), 2.0 ** -np.arange(2, 5 if quick else 9))
-    title = f"Other coordinates move gradient descent by {far:.1f}, the natural path by {near:.0e}\n"
-    figure.suptitle(title, **slides.TITLE)
+    finding = f"Other coordinates move gradient descent by {far:.1f}, the natural path by {near:.0e}"
+    figure.suptitle(finding + "\n", **slides.TITLE)
     return figure
 
 

@@ -384,7 +384,7 @@ class Objective:
         self._need_network("signals")
         graph = self.graph()
         if chunk is not None:
-            return self._signal_blocks(graph, self._seed(kind, samples, rng), chunk)
+            return self._signal_blocks(graph, self.output_signals(kind, samples, rng), chunk)
         return graph.by_name(self.signals_at(kind, samples, rng))
 
     def signals_at(self, kind: str, samples: int = 1, rng: Any = None) -> dict[int, Any]:
@@ -396,7 +396,7 @@ class Objective:
         if key not in memo or (kind == "mc" and rng is not None):
             graph = self.graph()
             self.cost.backwards += 1
-            memo[key], memo["sent", kind] = signal_walk(graph, self._seed(kind, samples, rng), kind == "mc")
+            memo[key], memo["sent", kind] = signal_walk(graph, self.output_signals(kind, samples, rng), kind == "mc")
         return memo[key]
 
     def _signal_blocks(self, graph: Graph, seed: Any, chunk: int) -> Iterator[dict[str, Any]]:
@@ -409,7 +409,7 @@ class Objective:
             self.cost.backwards += 1
             yield graph.by_name(signal_walk(graph, seed[start : start + chunk])[0])
 
-    def _seed(self, kind: str, samples: int, rng: Any) -> Any:
+    def output_signals(self, kind: str, samples: int, rng: Any) -> Any:
         """The signals (K, N, C) at the output."""
         self.need_separate_examples()
         view = self.view()

@@ -231,7 +231,7 @@ def _inputs(f: Objective) -> dict[int, Any]:
 def _seed(f: Objective, kind: str, samples: int, rng: Any, loose: list[str]) -> Any:
     if kind == "mc" and rng is None:
         raise ValueError(f"sampled gradients of {', '.join(loose)} are drawn example by example: give rng=…")
-    return f._seed(kind, samples, rng)
+    return f.output_signals(kind, samples, rng)
 
 
 def _loose_rows(f: Objective, names: list[str], seed: Any) -> dict[str, Any]:

@@ -120,6 +120,7 @@ def training(command: Callable) -> Callable:
 
 
 @main.command()
+@option("--record", is_flag=True, help="Record every layer: layers.jsonl, layers.png; takes time.")
 @training
 def train(ctx: click.Context, specs: tuple[str, ...], **asked: Any) -> int:
     """Train PROBLEM with one method.

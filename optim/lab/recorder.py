@@ -22,14 +22,16 @@ from typing import Any
 import numpy as np
 
 from minigrad import Objective, backend
+from minigrad.archive import replacing
 from optim.base import check_setting
 from optim.wrappers import Wrapper
 
-from .errors import LabError
+from .errors import LabError, UsageError
 
 CHEAP = ("h", "da", "W", "dW", "bad")
 DEAR = ("cond", "rank")
 QUANTITIES = (*CHEAP, *DEAR)
+FILE, PICTURE = "layers.jsonl", "layers.png"
 PENDING = 100  # recorded steps that stay on the device before they are fetched together
 
 
@@ -210,3 +212,40 @@ def history(lines: Iterable[dict], quantity: str) -> tuple[list[str], list[int],
     steps = sorted({step for _, step in cells})
     table = [[cells.get((layer, step)) for step in steps] for layer in layers]
     return layers, steps, np.array(table, dtype=float).reshape(len(layers), len(steps))
+
+
+# ------------------------------------------------------------------------------------------- a run of the command
+
+
+def check(comparison: Any) -> None:
+    """Refuse a comparison without layers.
+
+    Raises
+    ------
+    UsageError
+    """
+    run = comparison.runs[0]
+    f = run.objectives.at(0)
+    if f.loss is None or not f.graph().sites:
+        raise UsageError(f"{run.task.problem.name} has no dense layers to record; leave --record out")
+
+
+def attach(comparison: Any, folder: Path) -> None:
+    """Record every method of a comparison from its next step on, into layers.jsonl."""
+    for run in comparison.runs:
+        run.method = Recorded(run.method)
+        run.method.path, run.method.label = folder / FILE, run.record.method
+
+
+def finish(comparison: Any, folder: Path, title: str) -> None:
+    """Write what is still on the device, and draw layers.png of the first method."""
+    from .layers_figure import draw  # matplotlib is slow to import
+
+    for run in comparison.runs:
+        run.method.flush()
+    if not (folder / FILE).is_file():
+        return  # stopped before the first step
+    label = comparison.runs[0].method.label
+    lines = [line for line in read(folder / FILE) if line["method"] == label]
+    with replacing(folder / PICTURE) as stream:
+        draw(lines, f"{title}, {label}", stream)

@@ -9,7 +9,7 @@ from typing import Any
 from minigrad import backend, data
 from minigrad.archive import replacing
 
-from . import catalogue, machine, problems
+from . import catalogue, machine, problems, recorder
 from .errors import LabError, UsageError
 from .folder import Folder
 from .functions import FUNCTIONS
@@ -32,6 +32,8 @@ class Session:
     def __init__(self, folder: Folder, facts: dict[str, Any], comparison: Comparison):
         self.folder, self.facts, self.comparison = folder, facts, comparison
         comparison.folder = folder
+        if facts.get("record"):
+            recorder.attach(comparison, folder.path)
 
     @classmethod
     def begin(cls, problem: str | None, specs: tuple[str, ...], pairs: tuple[str, ...], **asked: Any) -> Session:
@@ -43,7 +45,7 @@ class Session:
         specs, pairs : tuple of str
             What -O and --set said; settings that start with "problem." are a function's.
         **asked
-            steps, epochs, seconds, seed, source, device, dtype, out, overwrite.
+            steps, epochs, seconds, seed, source, device, dtype, out, overwrite, and record for one method.
         """
         if problem is None:
             raise UsageError(f"name a problem: {', '.join([*problems.PROBLEMS, *FUNCTIONS])}")
@@ -65,9 +67,13 @@ class Session:
             "dtype": asked["dtype"] or chosen.dtype,
             "budget": {budget.unit: budget.amount},
             "methods": described,
+            **({"record": True} if asked.get("record") else {}),
         }
         comparison, sizes = _assemble(facts, methods, budget)
+        if asked.get("record"):
+            recorder.check(comparison)
         folder = Folder.create(path, asked["overwrite"])
+        (path / recorder.FILE).unlink(missing_ok=True)
         facts |= {**sizes, **machine.facts()}
         folder.describe(facts)
         return cls(folder, facts, comparison)
@@ -104,6 +110,8 @@ class Session:
         title = f"{facts['problem']}: {problems.problem(facts['problem']).title}"
         with replacing(self.folder.path / "figure.png") as stream:
             draw(self.comparison.records, title, _subtitle(facts), stream)
+        if facts.get("record"):
+            recorder.finish(self.comparison, self.folder.path, title)
 
     def complete(self, results: list[dict]) -> None:
         """Add the results to run.json."""

@@ -3,7 +3,8 @@
 Every method is tuned alike: the same number of trials, at the same points of its search space, each of the same number
 of updates; the loss on the validation part decides, and the test part is never looked at. Then its best settings are
 run from several seeds. The inverses of all second order methods are renewed every 100 updates from the batch of that
-update, as the thesis has it. `runs` does the work (`thesis_runs.py`), `thesis_figure.py` draws it.
+update, as the thesis has it. `thesis_runs.py` does the work, `thesis_figure.py` draws it, and `thesis_signals.py` is
+the diagnostic of T-5.5.
 """
 
 from __future__ import annotations
@@ -21,12 +22,11 @@ from minigrad import Objective, backend, data, nn
 from minigrad.params import Params
 from optim import Method
 
-from .methods import RATE, Range
+from .methods import METHODS, Range
 from .problems import problem
 from .tasks import NetworkTask, Pair, Shuffled
 
 EVERY = 100  # updates between two refreshes of statistics and inverses [T-6.5.2]
-DAMPING = Range(1e-3, 10.0)
 GAINS = {"sigmoid": Range(2.0, 64.0), "relu": Range(1.0, 8.0), "tanh": Range(0.5, 8.0)}  # α of T-2.4.2
 MEASURED = 10_000  # training examples, at most, on which a curve's training loss is measured
 
@@ -52,30 +52,40 @@ class Contender:
     norm: str | None = None
 
 
-def _kfac(curvature: str) -> Callable[..., Method]:
+def _ranges(name: str, *settings: str) -> dict[str, Range]:
+    return {setting: METHODS[name].ranges[setting] for setting in settings}
+
+
+def _sgd(label: str, norm: str | None = None) -> Contender:
+    return Contender(label, optim.SGD, _ranges("sgd", "lr"), norm)
+
+
+def _acp(label: str, alpha: float | str) -> Contender:
+    return Contender(label, functools.partial(optim.ACP, alpha=alpha, every=EVERY), _ranges("acp", "lr", "eps"))
+
+
+def _kfac(curvature: str) -> Contender:
     """K-FAC whose factors are those of one batch, as old as its inverses."""
-    return functools.partial(optim.KFAC, curvature=curvature, rho=0.0, every=EVERY, stats_every=EVERY)
+    make = functools.partial(optim.KFAC, curvature=curvature, rho=0.0, every=EVERY, stats_every=EVERY)
+    return Contender(f"K-FAC ({curvature})", make, _ranges("kfac", "lr", "damping"))
 
 
 def _ubp(lr: float) -> Method:
     return optim.UBP(optim.Gradient(lr=lr), mode="gn")
 
 
-FIRST, SECOND = {"lr": RATE}, {"lr": RATE, "eps": DAMPING}
-FACTORS = {"lr": RATE, "damping": DAMPING}
 CONTENDERS = {
-    "sgd": Contender("SGD", optim.SGD, FIRST),
-    "ubp": Contender("UBP (gn)", _ubp, FIRST),
-    "centred": Contender("centred gradient", optim.Centred, FIRST),
-    "mean-bn": Contender("mean-only BN, SGD", optim.SGD, FIRST, norm="mean"),
-    "bn": Contender("BN, SGD", optim.SGD, FIRST, norm="batch"),
-    # of a fixed α only λ/α and ε/α matter, and both are searched
-    "acp": Contender("ACP, α fixed", functools.partial(optim.ACP, alpha=1.0, every=EVERY), SECOND),
-    "acp-max": Contender("ACP, α = max", functools.partial(optim.ACP, alpha="max", every=EVERY), SECOND),
-    "prong": Contender("PRONG", functools.partial(optim.PRONG, every=EVERY), SECOND),
-    "kfac-fisher": Contender("K-FAC (fisher)", _kfac("fisher"), FACTORS),
-    "kfac-mc": Contender("K-FAC (mc)", _kfac("mc"), FACTORS),
-    "kfac-empirical": Contender("K-FAC (empirical)", _kfac("empirical"), FACTORS),
+    "sgd": _sgd("SGD"),
+    "ubp": Contender("UBP (gn)", _ubp, _ranges("sgd", "lr")),
+    "centred": Contender("centred gradient", optim.Centred, _ranges("centred", "lr")),
+    "mean-bn": _sgd("mean-only BN + SGD", norm="mean"),
+    "bn": _sgd("BN + SGD", norm="batch"),
+    "acp": _acp("ACP (α fixed)", 1.0),  # only λ/α and ε/α matter then, and both are searched
+    "acp-max": _acp("ACP (α = max)", "max"),
+    "prong": Contender("PRONG", functools.partial(optim.PRONG, every=EVERY), _ranges("prong", "lr", "eps")),
+    "kfac-fisher": _kfac("fisher"),
+    "kfac-mc": _kfac("mc"),
+    "kfac-empirical": _kfac("empirical"),
 }
 
 

@@ -62,8 +62,13 @@ def cost(result: Result, key: str) -> float:
 
 
 def lost(result: Result, key: str) -> tuple[int, int]:
-    """Trials and final runs that diverged."""
-    return tuple(sum(bool(r["diverged"]) for r in part.get(key, ())) for part in (result.trials, result.finals))
+    """Trials and final runs that diverged: not finite, or a training loss that ends above where it began."""
+    return tuple(sum(map(_diverged, part.get(key, ()))) for part in (result.trials, result.finals))
+
+
+def _diverged(record: dict) -> bool:
+    first, last = record["lines"][0], record["lines"][-1]
+    return bool(record["diverged"]) or last["train_loss"] > first["train_loss"]
 
 
 def rows(result: Result) -> list[dict[str, Any]]:
@@ -110,9 +115,9 @@ def protocol(result: Result) -> str:
         f"same for every method: {size.trials} trials of {size.trial_updates} updates (rates, dampings and the gain of "
         f"the initial weights; a Latin hypercube), the loss on the validation part decides. Final runs: {size.updates} "
         f"updates from {size.seeds} {'seeds' if size.seeds > 1 else 'seed'}: median, band from the least to the "
-        f"largest. Statistics and inverses every {EVERY} updates, of one batch. Cost of an update: all methods in "
-        f"turns, {costs['rounds']} rounds, {costs['threads']} BLAS {'threads' if costs['threads'] > 1 else 'thread'}, "
-        f"{costs['processor']}."
+        "largest. Diverged: not finite, or a training loss that ends above its first. Statistics and inverses every "
+        f"{EVERY} updates, of one batch. Cost of an update: all methods in turns, {costs['rounds']} rounds, "
+        f"{costs['threads']} BLAS {'threads' if costs['threads'] > 1 else 'thread'}, {costs['processor']}."
     )
 
 

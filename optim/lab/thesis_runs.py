@@ -39,7 +39,8 @@ from .thesis import CONTENDERS, EVERY, EXPERIMENTS, Experiment, Size
 
 TRIAL_SEED = 0  # of θ and of the batches; final runs have the seeds 1, 2, …
 FIGURES = 6  # digits of a recorded number
-ROUNDS, REFRESHES, STEPS = 12, 3, 3  # of the measurement of costs: turns, those with a refresh, updates in a turn
+ROUNDS, REFRESHES = 12, 3  # of the measurement of costs, at least; rounds with a refresh
+SECONDS, TURN = 8.0, 0.05  # that it takes at least; that a turn of the first method takes
 POLL = 0.5  # seconds between two looks at a stop
 
 clock = time.perf_counter
@@ -378,7 +379,9 @@ def costs_on_record(result: Result, source: str, out: Path, told: Told) -> dict[
     return found
 
 
-def measure_costs(problem: str, source: str, keys: list[str], rounds: int = ROUNDS) -> dict[str, Any]:
+def measure_costs(
+    problem: str, source: str, keys: list[str], rounds: int = ROUNDS, seconds: float = SECONDS
+) -> dict[str, Any]:
     """Seconds of an update of every method, and the ratio to the first one's, from turns in one process.
 
     An update with a refresh, one in EVERY, is timed apart: the cost is (refresh + (EVERY − 1) · other) / EVERY. One
@@ -392,16 +395,19 @@ def measure_costs(problem: str, source: str, keys: list[str], rounds: int = ROUN
     """
     times: dict[str, list[float]] = {key: [] for key in keys}
     refreshes: dict[str, list[float]] = {key: [] for key in keys}
-    steppers = {key: _stepper(problem, source, key) for key in keys}
     load = os.getloadavg()[0]
     with np.errstate(all="ignore"):
-        for turn in range(rounds):
+        steppers = {key: _stepper(problem, source, key) for key in keys}
+        count = min(EVERY - 2, max(3, math.ceil(TURN / steppers[keys[0]](3))))
+        end, turn = clock() + seconds, 0
+        while turn < rounds or clock() < end:
             shift = turn % len(keys)
             for key in keys[shift:] + keys[:shift]:
                 if turn < REFRESHES:
                     refreshes[key].append(steppers[key](1, refresh=True))
                 steppers[key](1)
-                times[key].append(steppers[key](STEPS))
+                times[key].append(steppers[key](count))
+            turn += 1
     whole = {}
     for key in keys:
         extra = (float(np.median(refreshes[key])) - float(np.median(times[key]))) / EVERY
@@ -415,7 +421,7 @@ def measure_costs(problem: str, source: str, keys: list[str], rounds: int = ROUN
         }
         for key, each in whole.items()
     }
-    facts = {"every": EVERY, "rounds": rounds, "load_before": _short(load), **machine.facts()}
+    facts = {"every": EVERY, "rounds": turn, "load_before": _short(load), **machine.facts()}
     return {"contenders": found, **facts}
 
 
@@ -429,8 +435,7 @@ def _stepper(problem: str, source: str, key: str) -> Callable[..., float]:
     state = method.init(params)
 
     def step(count: int, refresh: bool = False) -> float:
-        if refresh:
-            state["t"] = 0
+        state["t"] = 0 if refresh else 1
         batches = [objectives.at(state["t"] + k) for k in range(count)]
         start = clock()
         for f in batches:
@@ -438,5 +443,5 @@ def _stepper(problem: str, source: str, key: str) -> Callable[..., float]:
         backend.wait(params.vector)
         return (clock() - start) / count
 
-    step(1)
+    step(1, refresh=True)
     return step
