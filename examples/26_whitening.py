@@ -19,7 +19,8 @@ x, y = mg.data.digits8().train
 net = nn.mlp([64, 30, 30, 30, 10], hidden="sigmoid")
 LAYER, EPS = "2", 1e-3
 KINDS = {"E[h hᵀ]: plain": GREY, "cov(h): centred": GREEN, "U cov(h) U: PRONG": BLUE}
-RATES = {"SGD": (0.3, 1.0, 3.0, 10.0), "PRONG": (0.03, 0.1, 0.3, 1.0)}
+METHODS = {"SGD": optim.SGD, "PRONG": lambda lr: optim.PRONG(lr, EPS, every=1)}
+RATES = ((0.3, 1.0, 3.0, 10.0), (0.03, 0.1, 0.3, 1.0))
 
 
 # %% U and μ of one hidden layer, from PRONG's own state
@@ -50,14 +51,19 @@ def condition(matrix):
     return values[-1] / values[0]
 
 
+def told(kappa):
+    """One digit and zeros."""
+    return f"{float(f'{kappa:.0e}'):,.0f}"
+
+
 # %% Does it pay? The same number of updates, every rate the best of as many
 def train(method, updates):
-    params = net.init(rng=0)
+    """The loss of every batch, averaged over 15."""
+    params, curve = net.init(rng=0), []
     state, batches = method.init(params), mg.data.batches(x, y, 200, rng=0)
-    curve = [
-        method.step(mg.Objective(net, losses.softmax_cross_entropy, params, *batches.at(t)), state).loss
-        for t in range(updates)
-    ]
+    for t in range(updates):
+        f = mg.Objective(net, losses.softmax_cross_entropy, params, *batches.at(t))
+        curve.append(float(method.step(f, state).loss))
     return np.convolve(curve, np.ones(15) / 15, "valid")
 
 
@@ -77,43 +83,36 @@ def picture(panel, matrix, title, colour):
 
 def draw_eigenvalues(panel, found):
     for (name, colour), matrix in zip(KINDS.items(), found):
-        values = np.linalg.eigvalsh(matrix)[::-1]
-        panel.semilogy(
-            range(1, len(values) + 1),
-            values,
-            "o-",
-            color=colour,
-            ms=5,
-            lw=1.4,
-            label=f"{name}, κ = {condition(matrix):.0e}",
-        )
+        values, label = np.linalg.eigvalsh(matrix)[::-1], f"{name}, κ = {told(condition(matrix))}"
+        panel.semilogy(range(1, len(values) + 1), values, "o-", color=colour, ms=5, lw=1.4, label=label)
     panel.axhline(EPS, color=ORANGE, lw=1.2, ls=(0, (4, 3)))
     panel.text(1, EPS, "ε", color=ORANGE, va="bottom")
     panel.set(xlabel="number", title="Eigenvalues")
     panel.legend(labelcolor="linecolor", handlelength=0, loc="lower left")
 
 
-@slides.slide
-def main(quick, clock):
-    updates = 60 if quick else 400
-    found = moments(*(layer := whitening()))
-    figure = slides.figure(
-        f"PRONG takes κ of a layer's input from {condition(found[0]):.0e} to {condition(found[2]):.0e}",
-        f"Third layer of 64-30-30-30-10, sigmoid, at random weights; the function stays the same to {function_error(*layer):.0e}",
-    )
-    pictures, eigenvalues, curves = figure.subfigures(1, 3, width_ratios=(0.75, 1.2, 1.2))
-    for panel, k in zip(pictures.subplots(2, 1), (1, 2)):
-        name, colour = list(KINDS.items())[k]
-        picture(panel, found[k], name, colour)
-    draw_eigenvalues(eigenvalues.subplots(), found)
-    panel = curves.subplots()
-    for (name, rates), make, colour in zip(
-        RATES.items(), (optim.SGD, lambda lr: optim.PRONG(lr, EPS, every=1)), (GREY, BLUE)
-    ):
+def draw_curves(panel, updates, quick):
+    for (name, make), rates, colour in zip(METHODS.items(), RATES, (GREY, BLUE)):
         lr, curve = best_of(make, rates[1:3] if quick else rates, updates)
         panel.semilogy(curve, color=colour)
-        panel.text(len(curve) * 0.98, curve[-1] * 1.3, f"{name}, λ = {lr:g}", color=colour, ha="right")
-    panel.set(xlabel="updates", title=f"Training loss, best of {len(rates)} rates")
+        top = curve[2 * len(curve) // 3 :].max()
+        panel.text(len(curve), top * 1.1, f"{name}, λ = {lr:g}", color=colour, ha="right", va="bottom")
+    panel.set(xlabel="updates", title=f"Training loss, best of {2 if quick else len(rates)} rates")
+
+
+@slides.slide
+def main(quick, clock):
+    found = moments(*(layer := whitening()))
+    figure = slides.figure(
+        f"PRONG takes κ of a layer's input from {told(condition(found[0]))} to {told(condition(found[2]))}",
+        "Third layer of 64-30-30-30-10, sigmoid, at random weights; "
+        f"the function stays the same to {function_error(*layer):.0e}",
+    )
+    pictures, eigenvalues, curves = figure.subfigures(1, 3, width_ratios=(0.75, 1.2, 1.2))
+    for panel, (name, colour), matrix in zip(pictures.subplots(2, 1), list(KINDS.items())[1:], found[1:]):
+        picture(panel, matrix, name, colour)
+    draw_eigenvalues(eigenvalues.subplots(), found)
+    draw_curves(curves.subplots(), 60 if quick else 400, quick)
     return figure
 
 
