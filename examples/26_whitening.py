@@ -20,7 +20,7 @@ net = nn.mlp([64, 30, 30, 30, 10], hidden="sigmoid")
 LAYER, EPS = "2", 1e-3
 KINDS = {"E[h hᵀ]: plain": GREY, "cov(h): centred": GREEN, "U cov(h) U: PRONG": BLUE}
 METHODS = {"SGD": optim.SGD, "PRONG": lambda lr: optim.PRONG(lr, EPS, every=1)}
-RATES = ((0.3, 1.0, 3.0, 10.0), (0.03, 0.1, 0.3, 1.0))
+RATES = ((0.3, 1.0, 3.0, 10.0), (0.1, 0.3, 1.0, 3.0))
 
 
 # %% U and μ of one hidden layer, from PRONG's own state
@@ -97,7 +97,7 @@ def draw_curves(panel, updates, quick):
         panel.semilogy(curve, color=colour)
         top = curve[2 * len(curve) // 3 :].max()
         panel.text(len(curve), top * 1.1, f"{name}, λ = {lr:g}", color=colour, ha="right", va="bottom")
-    panel.set(xlabel="updates", title=f"Training loss, best of {2 if quick else len(rates)} rates")
+    panel.set(xlabel="updates, each with a new U", title=f"Training loss, best of {2 if quick else len(rates)} rates")
 
 
 @slides.slide

@@ -8,14 +8,24 @@ from __future__ import annotations
 
 import math
 import sys
+import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 DEVICES = ("cpu", "cuda")
+INSTALL = "pip install 'minigrad[cuda13]' or 'minigrad[cuda12]'"
 LARGE = 1 << 15  # bytes; below this the C library's own free lists are as fast as the pool
+MIXED = (  # what CuPy says of an operation on arrays of both sides
+    "Unsupported type <class 'numpy.ndarray'>",
+    "got numpy.ndarray)",
+    "non-scalar numpy.ndarray cannot be used for fill",
+    "Implicit conversion to a NumPy array is not allowed",
+)
 
 ndarray = np.ndarray
 _MODULES: dict[type, ModuleType] = {np.ndarray: np}
@@ -45,20 +55,37 @@ def gpu_status() -> tuple[bool, str]:
     try:
         import cupy
     except ImportError as error:
-        return False, f"CuPy is not installed ({error}); pip install 'minigrad[cuda13]' or 'minigrad[cuda12]'"
+        if error.name == "cupy":
+            return False, f"CuPy is not installed ({error}); {INSTALL}"
+        return False, f"CuPy is installed but cannot be imported ({error.__cause__ or error}); uninstall it, {INSTALL}"
+    runtime = cupy.cuda.runtime
     try:
-        count = cupy.cuda.runtime.getDeviceCount()
-    except cupy.cuda.runtime.CUDARuntimeError as error:
-        return False, f"CuPy {cupy.__version__} is installed but finds no usable GPU: {error}"
+        count = runtime.getDeviceCount()
+    except runtime.CUDARuntimeError as error:
+        found = f"CuPy {cupy.__version__} is installed but finds no usable GPU: {error}"
+        return False, f"{found}; {_driver_remedy(runtime, str(error))}"
     if count == 0:
         return False, f"CuPy {cupy.__version__} is installed but sees 0 GPUs; look at CUDA_VISIBLE_DEVICES"
     try:
         ones = cupy.ones((2, 2), dtype=cupy.float32)
         float((ones @ ones).sum())
     except Exception as error:  # whatever the driver or the compiler says is the reason to report
-        return False, f"a GPU is there but CuPy cannot compute on it: {type(error).__name__}: {error}"
-    name = cupy.cuda.runtime.getDeviceProperties(0)["name"]
+        found = f"a GPU is there but CuPy cannot compute on it: {type(error).__name__}: {error}"
+        full = isinstance(error, MemoryError)
+        return False, f"{found}; {'end what fills its memory' if full else f'for the CUDA libraries, {INSTALL}'}"
+    name = runtime.getDeviceProperties(0)["name"]
     return True, name.decode() if isinstance(name, bytes) else str(name)
+
+
+def _driver_remedy(runtime: Any, said: str) -> str:
+    """What to do where CUDA finds no GPU: a driver that is missing or too old says so, with its version."""
+    if "InsufficientDriver" not in said:
+        return "look at nvidia-smi and CUDA_VISIBLE_DEVICES"
+    driver, built = runtime.driverGetVersion() // 1000, runtime.runtimeGetVersion() // 1000
+    if not driver:
+        return "there is no NVIDIA driver; install one, nvidia-smi then shows it"
+    other = ", or uninstall this CuPy and pip install 'minigrad[cuda12]'" if driver == 12 < built else ""
+    return f"the driver is for CUDA {driver} and CuPy for CUDA {built}; install a newer driver{other}"
 
 
 def module(device: str) -> ModuleType:
@@ -71,6 +98,31 @@ def module(device: str) -> ModuleType:
     if not usable:
         raise DeviceError(f"device 'cuda' cannot be used: {reason}")
     return _cupy()
+
+
+def gpu_facts() -> dict[str, str]:
+    """{what: value} of the GPU, of CUDA and of CuPy, for reports."""
+    cupy = module("cuda")
+    runtime = cupy.cuda.runtime
+    found = runtime.getDeviceProperties(0)
+    versions = [f"{v // 1000}.{v % 1000 // 10}" for v in (runtime.driverGetVersion(), runtime.runtimeGetVersion())]
+    return {
+        "GPU": gpu_status()[1],
+        "memory": f"{found['totalGlobalMem'] / 2**30:.1f} GiB",
+        "capability": f"{found['major']}.{found['minor']}",
+        "CUDA": "{} (driver), {} (runtime)".format(*versions),
+        "CuPy": cupy.__version__,
+    }
+
+
+def explained(error: Exception) -> str | None:
+    """What two of CuPy's errors mean and what to do, in a sentence; None for any other error."""
+    if isinstance(error, MemoryError) and type(error).__module__.partition(".")[0] == "cupy":
+        said = str(error).rstrip(".")
+        return f"the device's memory does not suffice: {said}; take less data or a smaller network, or device 'cpu'"
+    if isinstance(error, (TypeError, ValueError)) and any(words in str(error) for words in MIXED):
+        return "arrays of the host and of the device meet; bring them to one side with backend.asarray(array, device)"
+    return None
 
 
 def device_of(array: Any) -> str:
@@ -88,6 +140,20 @@ def asarray(value: Any, device: str = "cpu", dtype: Any = None) -> Any:
     return cupy.asarray(value, dtype=dtype)
 
 
+def check_place(what: str, value: Any, reference: Any) -> None:
+    """Refuse an array, called `what`, that is on another device than the parameters, of which `reference` is one.
+
+    Raises
+    ------
+    ValueError
+        With the remedy: nothing is brought over in silence.
+    """
+    if xp(value) is not xp(reference) and not isinstance(value, (int, float, np.generic)):
+        there = device_of(reference)
+        remedy = f"bring it over with backend.asarray(array, {there!r})"
+        raise ValueError(f"{what} is on {device_of(value)}, but the parameters are on {there}; {remedy}")
+
+
 def like(value: Any, reference: Any, dtype: Any = None) -> Any:
     """A host array on the device of `reference` (uploaded once, or as it is)."""
     target = xp(reference)
@@ -103,6 +169,35 @@ def wait(array: Any) -> None:
     """Block until the device of `array` has finished what was asked of it (for clocks)."""
     if xp(array) is not np:
         _cupy().cuda.get_current_stream().synchronize()
+
+
+class Waited(RuntimeError):
+    """The host waited for the device where it was not to."""
+
+
+@contextmanager
+def no_waits() -> Iterator[None]:
+    """Refuse to wait for the device: float(), int() and bool() of its arrays, copies to the host, masks as indices.
+
+    CuPy's own detector: it does not see a wait inside a library. On the host nothing waits.
+
+    Raises
+    ------
+    Waited
+        Something did.
+    """
+    import cupyx
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # "it is not possible to reliably detect synchronizations"
+        trap = cupyx.allow_synchronize(False)
+        trap.__enter__()
+    try:
+        yield
+    except cupyx.DeviceSynchronized as error:
+        raise Waited("the host waits for the device") from error
+    finally:
+        trap.__exit__(None, None, None)
 
 
 # ---------------------------------------------------------------------------------------------- buffers

@@ -92,13 +92,13 @@ class Objective:
 
     def _check_batch(self, x: Any, y: Any) -> None:
         theta = self.params.vector
-        if type(x) is type(theta) and x.dtype == theta.dtype and x.ndim and len(x) == len(y) > 0:
+        if type(x) is type(theta) is type(y) and x.dtype == theta.dtype and x.ndim and len(x) == len(y) > 0:
             return
         if not getattr(x, "ndim", 0):
             raise ValueError(f"x must be an array with one row for each example, not {type(x).__name__}")
-        if backend.xp(x) is not backend.xp(theta):
-            places = f"x is on {backend.device_of(x)}, but the parameters are on {self.params.device}"
-            raise ValueError(f"{places}; upload with backend.asarray(x, {self.params.device!r})")
+        backend.check_place("x", x, theta)
+        if hasattr(y, "dtype"):
+            backend.check_place("y", raw(y), theta)
         if x.dtype.kind == "f" and x.dtype != theta.dtype:
             kinds = f"x is {x.dtype}, but the parameters are {theta.dtype}"
             raise ValueError(f"{kinds}; convert with x.astype({str(theta.dtype)!r})")
@@ -285,7 +285,8 @@ class Objective:
         theta = self.params.vector
         if tuple(getattr(v, "shape", ())) != tuple(theta.shape):
             raise ValueError(f"the vector has shape {tuple(getattr(v, 'shape', ()))}, but θ has {tuple(theta.shape)}")
-        return self.params.windows(backend.like(v, theta, None if v.dtype == theta.dtype else theta.dtype))
+        backend.check_place("the vector v", v, theta)
+        return self.params.windows(v if v.dtype == theta.dtype else v.astype(theta.dtype))
 
     def hvp(self, v: Any) -> Any:
         """∇²R(θ) v (d,), by the forward-over-reverse walk."""

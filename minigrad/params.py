@@ -122,7 +122,8 @@ class Params(Windows):
 
     def _move(self, place: Any, value: Any, what: str) -> None:
         if value is not place:  # `+=` hands back the view that it has already changed
-            value = np.asarray(value) if isinstance(value, (list, tuple)) else value
+            value = backend.xp(place).asarray(value) if isinstance(value, (list, tuple)) else value
+            backend.check_place(f"the new {what}", value, place)
             if tuple(getattr(value, "shape", ())) not in (tuple(place.shape), ()):
                 raise ValueError(f"{what} has shape {tuple(place.shape)}, not {tuple(value.shape)}")
             place[...] = value

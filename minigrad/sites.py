@@ -75,6 +75,12 @@ class Site:
         if self._version != self.objective.params.version:
             raise RuntimeError(f"the parameters have moved since site {self.name!r} was made; start a new sweep")
 
+    def _here(self, what: str, value: Any) -> Any:
+        """An array that this site is given, refused where it is on another device."""
+        if type(value) is not type(self.a):
+            backend.check_place(f"{what} of site {self.name!r}", value, self.a)
+        return value
+
     def gradient(self, scale: Any = 1.0, h: Any = None, da: Any = None) -> tuple[Any, Any]:
         """(ΔW, Δb) = scale·(daᵀ h / N, mean da), written straight into this layer's windows of `sweep.delta`.
 
@@ -97,9 +103,10 @@ class Site:
             raise RuntimeError(f"site {self.name!r} shares its windows: ask for its gradient once in a sweep")
         self._wrote = True
         scale = backend.scalar(scale, self.da) * (1.0 / self.objective.n)
-        scaled = ops.multiply.forward(self.da if da is None else da, scale)
+        scaled = ops.multiply.forward(self.da if da is None else self._here("da", da), scale)
         others = sweep.seen & sweep.written  # asked again, a layer replaces what it wrote itself
-        layer_gradient(scaled, self.h if h is None else h, sweep.windows, layer.W, layer.b, others)
+        h = self.h if h is None else self._here("h", h)
+        layer_gradient(scaled, h, sweep.windows, layer.W, layer.b, others)
         return self._own_windows()
 
     def _own_windows(self) -> tuple[Any, Any]:
@@ -116,7 +123,7 @@ class Site:
         self._check()
         for window, value in zip(self._own_windows(), (dW, db)):
             if value is not None and value is not window:
-                window[...] = value
+                window[...] = self._here("the step", value)
 
     # ----------------------------------------------------------- the unedited network above this pre-activation
 
@@ -162,14 +169,14 @@ class Site:
         """Jᵀ H_z J v (N, out), the Gauss-Newton matrix of a times v, without J: one product up and one down."""
         self._check()
         f = self.objective
-        _, curved = f.push_up(self._node, v)
+        _, curved = f.push_up(self._node, self._here("v", v))
         return f.pull_down(self._node, curved)
 
     def hessian_vp(self, v: Any) -> Any:
         """∂²ℓ/∂a² v (N, out), every example's own exact Hessian, by forward-over-reverse through the layers above."""
         self._check()
         f = self.objective
-        moved, curved = f.push_up(self._node, v)
+        moved, curved = f.push_up(self._node, self._here("v", v))
         return f.turn_down(self._node, moved, curved)
 
     def __repr__(self) -> str:
@@ -225,7 +232,8 @@ class Sweep:
                 raise RuntimeError(f"the parameters moved during a sweep, at site {site.name!r}; move them after it")
             self.seen.update(name for name in layer[1:] if name is not None)
             if site.below:
-                accumulate(cotangents, node.args[0].seq, ops.product(site.da, site.W) if site.dh is None else site.dh)
+                sent = ops.product(site.da, site.W) if site.dh is None else site._here("dh", site.dh)
+                accumulate(cotangents, node.args[0].seq, sent)
         self._cotangents = cotangents
 
     @property

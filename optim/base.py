@@ -71,7 +71,10 @@ class Method:
     def step(self, f: Objective, state: dict[str, Any]) -> Info:
         """One step: the loss is read, then θ moves by `update` once, and running statistics as the batch moves them."""
         info, statistics = Info(f.value_later()), f.statistics
-        f.params.vector += self.update(f, state)
+        delta = self.update(f, state)
+        if type(delta) is not type(f.params.vector):
+            backend.check_place(f"the update of {type(self).__name__}", delta, f.params.vector)
+        f.params.vector += delta
         f.params.buffers.update(statistics)
         state["t"] += 1
         return info

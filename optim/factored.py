@@ -29,7 +29,7 @@ class Factored(Layerwise):
     """
 
     lr: float = 0.1
-    damping: float = 1e-2
+    damping: float = 0.3
     curvature: str = "mc"
     samples: int = 1
     bias: str = "joint"

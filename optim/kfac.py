@@ -136,6 +136,8 @@ class EKFAC(Factored):
     their Λ from the batch of that step.
     """
 
+    damping: float = 1.0
+
     def __post_init__(self):
         super().__post_init__()
         check_setting(self, "damping", 0, open_low=True)

@@ -42,7 +42,7 @@ class PRONG(Layerwise):
     """
 
     lr: float = 0.1
-    eps: float = 0.1
+    eps: float = 0.3
     every: int = 100
     rest_lr: float | None = None
 

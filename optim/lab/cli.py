@@ -66,8 +66,11 @@ def explain(error: Exception) -> tuple[str, int]:
         return str(error), FAILURE
     if isinstance(error, OSError):
         return f"{error.filename or 'a file'}: {error.strerror or error}; check the path and the free space", FAILURE
+    if told := backend.explained(error):
+        return told, FAILURE
     if isinstance(error, MemoryError):
-        return "the memory does not suffice; take less data or a smaller network", FAILURE
+        said = f": {str(error).rstrip('.')}" if str(error) else ""
+        return f"the memory does not suffice{said}; take less data or a smaller network", FAILURE
     return f"{type(error).__name__}: {error}; add --debug to see where", FAILURE
 
 
@@ -320,20 +323,34 @@ def thesis(figure: str, jobs: int | None, out: Path, **asked: Any) -> int:
 
 
 @main.command()
-def doctor() -> None:
-    """Show versions, devices and data sets.
+@option("--device", type=click.Choice(["cpu", "cuda"]), help="Test this device against NumPy; takes a few minutes.")
+@option("--out", type=PATH, metavar="FILE", help="Write the report of that test to FILE.")
+def doctor(device: str | None, out: Path | None) -> None:
+    """Show versions, devices and data sets; with --device, test a device.
 
     \b
     minigrad doctor
+    minigrad doctor --device cuda --out report.txt
+
+    The test runs every operation and every method on the device and compares the numbers with NumPy's in float64,
+    looks for waits inside a step, and times steps on both devices. The exit code is 1 if something does not hold.
+    --device cpu tries NumPy in float32.
     """
+    if device is None:
+        if out is not None:
+            raise UsageError("--out is for the report of a test; name the --device too")
+        overview()
+    else:
+        test_device(device, out)
+
+
+def overview() -> None:
+    """Versions, devices and data sets."""
     from minigrad import backend, data
 
     from . import machine
 
-    for name, version in machine.versions().items():
-        click.echo(f"{name:<11} {version or 'not installed'}")
-    click.echo(f"{'BLAS':<11} {machine.blas()}, {machine.threads()} threads")
-    click.echo(f"{'processor':<11} {machine.processor()}, {machine.cores()} cores")
+    click.echo("\n".join(machine.told()))
     click.echo(f"{'cpu':<11} usable")
     usable, found = backend.gpu_status()
     click.echo(f"{'cuda':<11} {'usable: ' if usable else 'not usable: '}{found}")
@@ -345,6 +362,29 @@ def doctor() -> None:
         click.echo(f"{name:<11} {told}")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "minigrad"
     click.echo(f"{'cache':<11} {cache} ({'there' if cache.is_dir() else 'not there'})")
+
+
+def test_device(device: str, out: Path | None) -> None:
+    """The self-test with a bar on stderr; the report goes to stdout or to a file."""
+    from minigrad.archive import replacing
+
+    from .selftest import examine
+
+    def bar(what: str, items: list) -> Iterator:
+        with click.progressbar(items, label=f"{what:<10}", file=sys.stderr) as shown:
+            yield from shown
+
+    if out is not None and not out.parent.is_dir():
+        raise LabError(f"{out}: its folder does not exist; create it first")
+    report = examine(device, bar)
+    if out is None:
+        click.echo(report.text(), nl=False)
+    else:
+        with replacing(out) as stream:
+            stream.write(report.text().encode())
+        click.echo(f"report: {out}", err=True)
+    if report.wrong:
+        raise LabError(f"device {device!r}: {report.verdict()}")
 
 
 if __name__ == "__main__":

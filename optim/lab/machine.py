@@ -64,6 +64,13 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def told() -> list[str]:
+    """The same for people, a line each."""
+    lines = [f"{name:<11} {found or 'not installed'}" for name, found in versions().items()]
+    lines.append(f"{'BLAS':<11} {blas()}, {threads()} threads")
+    return [*lines, f"{'processor':<11} {processor()}, {cores()} cores"]
+
+
 def facts() -> dict:
     """All of it, for run.json."""
     return {"versions": versions(), "blas": blas(), "threads": threads(), "processor": processor()}

@@ -146,7 +146,7 @@ class Run:
 
     def _told(self, error: Exception) -> str:
         """Its sentence without the name of the class; the label stands before it."""
-        return str(error).removeprefix(f"{type(self.method).__name__}: ")
+        return (backend.explained(error) or str(error)).removeprefix(f"{type(self.method).__name__}: ")
 
     def warm_up(self) -> None:
         """One step on a copy, thrown away, so that no clock counts imports, first buffers and compiled kernels.

@@ -191,7 +191,7 @@ class Size:
 
 
 SIZES = {
-    "small": Size("small", trials=6, trial_updates=150, updates=500, seeds=2),
+    "small": Size("small", trials=8, trial_updates=150, updates=500, seeds=2),
     "full": Size("full", trials=8, trial_updates=300, updates=1500, seeds=3),
 }
 

@@ -52,8 +52,8 @@ def curve(finals: list[dict], measure: str) -> tuple[np.ndarray, ...]:
             if line.get(measure) is not None:
                 found.setdefault(line["step"], []).append(line[measure])
     steps = sorted(found)
-    each = [(np.median(found[s]), min(found[s]), max(found[s])) for s in steps]
-    return np.asarray(steps, float), *(np.asarray(column, float) for column in zip(*each))
+    each = np.array([(s, np.median(found[s]), min(found[s]), max(found[s])) for s in steps], dtype=float)
+    return tuple(each.reshape(-1, 4).T)
 
 
 def cost(result: Result, key: str) -> float:
@@ -87,7 +87,7 @@ def rows(result: Result) -> list[dict[str, Any]]:
         row["thesis"] = result.experiment.thesis.get(key)
         finals = result.finals.get(key, [])
         for measure in ROWS:
-            steps, *values = curve(finals, measure) if finals else ((), (), (), ())
+            steps, *values = curve(finals, measure)
             if len(steps):
                 row[measure] = [float(v[-1]) for v in values]
         if "train_loss" in row:

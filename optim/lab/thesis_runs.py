@@ -207,9 +207,9 @@ def _elsewhere(jobs: list[Job], out: Path, processes: int, stopped: Callable[[],
                 if pending and stopped():
                     raise Interrupted("stopped")
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
             for child in multiprocessing.active_children():
                 child.terminate()
+            pool.shutdown(cancel_futures=True)
             raise
 
 
@@ -379,9 +379,7 @@ def costs_on_record(result: Result, source: str, out: Path, told: Told) -> dict[
     return found
 
 
-def measure_costs(
-    problem: str, source: str, keys: list[str], rounds: int = ROUNDS, seconds: float = SECONDS
-) -> dict[str, Any]:
+def measure_costs(problem: str, source: str, keys: list[str]) -> dict[str, Any]:
     """Seconds of an update of every method, and the ratio to the first one's, from turns in one process.
 
     An update with a refresh, one in EVERY, is timed apart: the cost is (refresh + (EVERY − 1) · other) / EVERY. One
@@ -399,8 +397,8 @@ def measure_costs(
     with np.errstate(all="ignore"):
         steppers = {key: _stepper(problem, source, key) for key in keys}
         count = min(EVERY - 2, max(3, math.ceil(TURN / steppers[keys[0]](3))))
-        end, turn = clock() + seconds, 0
-        while turn < rounds or clock() < end:
+        end, turn = clock() + SECONDS, 0
+        while turn < ROUNDS or clock() < end:
             shift = turn % len(keys)
             for key in keys[shift:] + keys[:shift]:
                 if turn < REFRESHES:

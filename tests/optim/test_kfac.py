@@ -105,7 +105,7 @@ def test_layers_without_bias():
     x, y = rng.standard_normal((5, 4)), rng.integers(0, 3, 5)
     f = mg.Objective(net, losses.softmax_cross_entropy, net.init(dtype="float64"), x, y)
     for bias in ("joint", "separate"):
-        exact = step_of(optim.KFAC(0.3, curvature="fisher", solve="exact", bias=bias), f)
+        exact = step_of(optim.KFAC(0.3, 0.01, "fisher", solve="exact", bias=bias), f)
         for site in f.sweep():
             A, G = factors.kronecker_factors(f, "fisher")[site.name]
             matrix = np.kron(G, A) + 0.01 * np.eye(len(A) * len(G))

@@ -190,7 +190,7 @@ def test_a_refused_call_leaves_nothing(minigrad):
         (
             "train digts -O sgd",
             2,
-            "unknown problem 'digts'; there are autoencoder, classifier, digits, quadratic,",
+            "unknown problem 'digts'; there are autoencoder, classifier, deep-classifier, digits, quadratic,",
         ),
         ("train digts -O sgd", 2, "logistic-regression; did you mean 'digits'?"),
         ("train rosenbrok -O sgd", 2, "did you mean 'rosenbrock'?"),
@@ -217,7 +217,7 @@ def test_a_refused_call_leaves_nothing(minigrad):
             "acp: a sweep needs a network and its loss, and beale is a function without one",
         ),
         ("train digits -O sdg", 2, "did you mean 'sgd'?"),
-        ("train -O sgd", 2, "name a problem: autoencoder, classifier, digits, quadratic,"),
+        ("train -O sgd", 2, "name a problem: autoencoder, classifier, deep-classifier, digits, quadratic,"),
         ("train digits", 2, "name a method with -O; there are gd, sgd,"),
         ("train digits -O sgd -O adam", 2, "train takes one -O, not 2; use compare for several"),
         ("train digits -O sgd --set lrr=1", 2, "sgd has no setting 'lrr'; there are lr; did you mean 'lr'?"),

@@ -117,8 +117,8 @@ def test_numbers_that_are_not_finite_are_counted(device):
     with np.errstate(all="ignore"):
         steps(method, f, 1)
     lines = {line["layer"]: line for line in method.lines()}
-    assert lines["2"]["W"] is None and lines["3"]["bad"] > 0 and lines["3"]["cond"] is not None
-    assert lines["0"]["h"] is not None
+    assert lines["2"]["W"] is None and lines["2"]["cond"] is not None
+    assert lines["3"]["bad"] > 0 and lines["3"]["cond"] is None and lines["0"]["h"] is not None
     json.dumps(method.lines(), allow_nan=False)
 
 
@@ -215,8 +215,6 @@ def test_train_record(minigrad, tmp_path):
     folder = tmp_path / "runs/digits-0"
     assert (folder / "layers.png").read_bytes().startswith(b"\x89PNG")
     assert len(read(folder / "layers.jsonl")) == 60 and read(folder / "layers.jsonl")[0]["method"] == "ubp:acp"
-    plain = minigrad("train", "digits", "-O", "ubp:acp", "--steps", "20", "--out", "b")
-    assert [line.split()[3:] for line in done.out.splitlines()] == [line.split()[3:] for line in plain.out.splitlines()]
     assert minigrad("train", "--resume", folder, "--steps", "30").code == 0
     assert sorted({line["step"] for line in read(folder / "layers.jsonl")}) == list(range(30))
     again = minigrad("train", "digits", "-O", "sgd", "--steps", "5", "--record", "--overwrite")
