@@ -14,7 +14,7 @@ from slides import GREEN, GREY, INK, ORANGE
 
 import minigrad as mg
 import optim
-from minigrad import losses, nn
+from minigrad import backend, losses, nn
 
 SHOWN = [0, 2, 3, 4, 6, 7]  # the mini-batch: some digits that the network has learnt, some that it has not
 data = mg.data.digits8()
@@ -23,9 +23,9 @@ net = nn.mlp([64, 16, 12, 10], hidden="tanh")
 
 
 # %% A network that is half trained, so that some digits are right and some are wrong
-def trained(updates):
-    params, method = net.init(rng=0, dtype="float64"), optim.Adam(0.01)
-    state, batches = method.init(params), mg.data.batches(x, y, 100, rng=0)
+def trained(updates, device="cpu"):
+    params, method = net.init(rng=0, dtype="float64", device=device), optim.Adam(0.01)
+    state, batches = method.init(params), mg.data.batches(*(backend.asarray(a, device) for a in (x, y)), 100, rng=0)
     for t in range(updates):
         method.step(mg.Objective(net, losses.softmax_cross_entropy, params, *batches.at(t)), state)
     return params
@@ -34,13 +34,15 @@ def trained(updates):
 # %% One sweep: everything that the picture shows
 def sweep(params):
     """The losses (N,), per layer from below the pictures by name, and how exact the two identities are."""
-    f = mg.Objective(net, losses.softmax_cross_entropy, params, x[SHOWN], y[SHOWN])
+    shown = (backend.like(a[SHOWN], params.vector) for a in (x, y))
+    f = mg.Objective(net, losses.softmax_cross_entropy, params, *shown)
     layers, off, dz = [], 0.0, f.view().gradient()
     for site in (walk := f.sweep()):
         dW, _ = site.gradient()
-        off = max(off, np.abs(np.einsum("cno,nc->no", site.J, dz) - site.da).max())  # J_aᵀ ∂ℓ/∂z = ∂ℓ/∂a
-        layers.insert(0, {"h": site.h, "a": site.a, "da": site.da, "dh": site.da @ site.W, "J": site.J, "dW": dW})
-    return f.view().value(), layers, off, np.abs(walk.delta - f.grad).max()
+        off = max(off, float(abs(mg.einsum("cno,nc->no", site.J, dz) - site.da).max()))  # J_aᵀ ∂ℓ/∂z = ∂ℓ/∂a
+        found = {"h": site.h, "a": site.a, "da": site.da, "dh": site.da @ site.W, "J": site.J, "dW": dW}
+        layers.insert(0, {name: backend.to_host(array) for name, array in found.items()})
+    return backend.to_host(f.view().value()), layers, off, float(abs(walk.delta - f.grad).max())
 
 
 # %% The drawing: places in inches on a slide of 12.8 × 7.2
@@ -70,8 +72,8 @@ def step(figure, left, bottom, colour, label="", back=False, fall=0.0):
 
 
 @slides.slide
-def main(quick, clock):
-    values, layers, off, gradient_off = sweep(trained(100))
+def main(quick, clock, device):
+    values, layers, off, gradient_off = sweep(trained(100, device))
     worst = int(values.argmax())
     figure = slides.figure(
         "Forward leaves h and a, backward ∂ℓ/∂a; each gradient is their product",

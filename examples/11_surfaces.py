@@ -40,78 +40,86 @@ class Kink(Function):
         return mg.abs(p["x"]) + 10.0 * mg.abs(p["y"])
 
 
-SURFACES = {  # function, start, goal for R, box
-    "Valley, κ = 50": (Valley(angle=30.0), (-3.5, -0.6), 1e-3, (-4.2, 1.2, -3, 1.2)),
-    "Saddle, x² − y²": (saddle, (1.0, 1e-3), -1.0, (-1.2, 1.4, -0.4, 1.6)),
-    "Beale": (beale, (1.0, 1.5), 1e-3, (-0.5, 4.0, -1.2, 1.8)),
-    "|x| + 10|y|": (Kink(), (-3.0, 1.2), 0.1, (-3.6, 1.0, -1.6, 1.6)),
+SURFACES = {  # function, start, goal for R, box (x, y)
+    "Valley: convex, smooth": (Valley(angle=30.0), (-3.6, -0.4), 1e-3, ((-4.2, 1.4), (-3.0, 1.2))),
+    "Saddle: no minimum": (saddle, (1.0, 1e-3), -2.0, ((-1.3, 1.5), (-0.3, 2.0))),
+    "Beale: not convex": (beale, (1.0, 1.4), 1e-3, ((-0.5, 3.9), (-1.2, 1.7))),
+    "Kinks: |x| + 10|y|, convex": (Kink(), (-3.0, 1.2), 0.1, ((-3.6, 1.2), (-1.5, 1.6))),
 }
 
 
 # %% Runs
-def walk(function, method, start, goal, steps):
-    """The points (n, 2) until R is at most the goal, the method stops, or the steps are used up."""
+def walk(function, method, start, goal, box, steps):
+    """The points (n, 2) while θ is in the box, and the steps until R is at most the goal there (infinity if never)."""
     f = function.objective(start)
     state, path = method.init(f.params), [np.array(start)]
+    low, high = np.transpose(box)
     with np.errstate(all="ignore"):  # a rate that is too large overflows
-        while len(path) <= steps and goal < float(f.value) < 1e9:
+        while ((low <= path[-1]) & (path[-1] <= high)).all() and len(path) <= steps:
             try:
                 method.step(f, state)
             except optim.Stopped:  # no lower R along its direction
                 break
             path.append(f.params.vector.copy())
-    return np.array(path)
+            if f.value <= goal and ((low <= path[-1]) & (path[-1] <= high)).all():
+                return np.array(path), len(path) - 1
+    return np.array(path), np.inf
 
 
-def best(function, make, start, goal, steps):
-    """The path with the fewest steps to the goal among all rates, or else the one that ends lowest; and the steps."""
-    paths = [walk(function, make(lr), start, goal, steps) for lr in RATES]
-    ends = [float(function.at(path[-1])) for path in paths]
-    needed = [len(path) - 1 if end <= goal else np.inf for path, end in zip(paths, ends)]
-    k = min(range(len(paths)), key=lambda k: (needed[k], np.nan_to_num(ends[k], nan=np.inf)))
-    return paths[k], needed[k]
-
-
-def race(function, start, goal, steps):
-    """{method: (path, steps)}."""
-    return {name: best(function, make, start, goal, steps) for name, (make, *_) in METHODS.items()}
+def race(function, start, goal, box, steps):
+    """{method: (path, steps)}, with the rate that needs the fewest steps, or that stays in the box and ends lowest."""
+    best = {}
+    for name, (make, *_) in METHODS.items():
+        tried = [walk(function, make(lr), start, goal, box, steps) for lr in RATES]
+        best[name] = min(tried, key=lambda run: (run[1], -len(run[0]), function.at(run[0][-1])))
+    return best
 
 
 # %% Four races, and the table that is the legend
-def draw(panel, title, function, box, start, paths):
-    x, y = np.linspace(*box[:2], 161), np.linspace(*box[2:], 121)
+def draw(panel, title, function, start, box, paths):
+    x, y = np.linspace(*box[0], 161), np.linspace(*box[1], 121)
     R = function.at(np.array(np.meshgrid(x, y)))
     levels = np.quantile(R, np.linspace(0.02, 0.98, 13))
     panel.contour(x, y, R, levels=levels, colors="#cccccc", linewidths=1, linestyles="-")
     for name, (path, _) in paths.items():
-        _, colour, dash = METHODS[name]
-        panel.plot(*path.T, dash, color=colour, lw=1.7, marker="o", ms=2.8)
+        panel.plot(*path.T, METHODS[name][2], color=METHODS[name][1], lw=1.7, marker="o", ms=2.8)
     for minimiser in function.minimisers:
         panel.plot(*minimiser, "*", color=INK, ms=14, mec="white", zorder=5)
     panel.plot(*start, "o", color=INK, ms=8, zorder=5)
-    slides.bare(panel, title=title, xlim=box[:2], ylim=box[2:])
+    slides.bare(panel, title=title, xlim=box[0], ylim=box[1])
 
 
-def draw_table(panel, races):
-    panel.axis("off")
-    columns = [("", list(METHODS))] + [(t.split(",")[0].split(" ")[0], [races[t][m][1] for m in METHODS]) for t in races]
-    for x, (head, cells) in zip((0.0, 0.53, 0.69, 0.85, 1.02), columns):
-        panel.text(x, 1, head, color=GREY, va="top", ha="right" if x else "left")
-        for k, (cell, (_, colour, _)) in enumerate(zip(cells, METHODS.values())):
-            weight = "bold" if x and cell == min(cells) else "normal"
-            text = cell if not x else "–" if cell == np.inf else f"{cell}"
-            panel.text(x, 0.92 - 0.08 * k, text, color=colour, weight=weight, va="top", ha="right" if x else "left")
+def draw_table(panel, steps):
+    """steps: {surface: {method: steps}}."""
+    slides.bare(panel, xlim=(0, 1), ylim=(len(METHODS), -1)).axis("off")
+    for k, (name, (_, colour, dash)) in enumerate(METHODS.items()):
+        panel.plot((0, 0.07), (k, k), dash, color=colour)
+        panel.text(0.09, k, name, color=colour, va="center")
+    for x, (surface, column) in zip((0.58, 0.72, 0.86, 1.0), steps.items()):
+        panel.text(x, -1, surface.split(":")[0], color=GREY, va="center", ha="right")
+        for k, (name, n) in enumerate(column.items()):
+            weight = "bold" if n == min(column.values()) else "normal"
+            text = "–" if n == np.inf else f"{n}"
+            panel.text(x, k, text, color=METHODS[name][1], weight=weight, va="center", ha="right", fontsize=14)
 
 
 @slides.slide
 def main(quick, clock):
-    races = {name: race(*surface[:3], 40 if quick else 200) for name, surface in SURFACES.items()}
-    figure = slides.figure("x", "y")
-    left, right = figure.subfigures(1, 2, width_ratios=(1.6, 1))
+    longest = 40 if quick else 200
+    races = {name: race(*surface, longest) for name, surface in SURFACES.items()}
+    steps = {name: {method: n for method, (_, n) in paths.items()} for name, paths in races.items()}
+    worst = {method: max(column[method] for column in steps.values()) for method in METHODS}
+    wins = {method: sum(column[method] == min(column.values()) for column in steps.values()) for method in METHODS}
+    most, safest = max(wins, key=wins.get), min(worst, key=worst.get)
+    figure = slides.figure(
+        f"{most} wins {wins[most]} of {len(races)} races; {safest} needs {worst[safest]} steps in its longest",
+        f"Steps to the goal (– not in {longest}), every method at the best of the same {len(RATES)} rates; out if it leaves the picture",
+    )
+    left, right = figure.subfigures(1, 2, width_ratios=(1.55, 1))
     for panel, (name, paths) in zip(left.subplots(2, 2).flat, races.items()):
         function, start, _, box = SURFACES[name]
-        draw(panel, name, function, box, start, paths)
-    draw_table(right.subplots(), races)
+        draw(panel, name, function, start, box, paths)
+    draw_table(right.subplots(), steps)
     return figure
 
 

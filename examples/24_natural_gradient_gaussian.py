@@ -103,7 +103,7 @@ def draw_gaps(panel, etas, name="(μ, log σ)", other="(μ, σ)"):
 
 @slides.slide
 def main(quick, clock):
-    figure = slides.figure("", "Fitting a Gaussian: the paths of flows on the left, of finite steps on the right")
+    figure = slides.figure("", "Fitting a Gaussian: flows, solved to 1e-8, on the left, finite steps on the right")
     planes, right = figure.subfigures(1, 2, width_ratios=(1.8, 1))
     upper, lower = planes.subplots(2, 1)
     far = draw_paths(upper, False, "Gradient descent, −∇")

@@ -1,15 +1,19 @@
 """What the examples share: their command line, the look of a slide, and the clock of a budget.
 
 An example is a script with `@slides.slide` above `main(quick, clock)`, which returns a Figure. The picture is saved
-as the script's name with .png; the same computer gives the same bytes each time.
+as the script's name with .png; the same computer gives the same bytes each time. An example that trains on a GPU too
+has `main(quick, clock, device)`: arrays are uploaded once, and come back with `backend.to_host` where they are drawn.
 """
 
+import inspect
 import time
 from pathlib import Path
 
 import click
 import matplotlib
 from matplotlib.figure import Figure
+
+from minigrad import backend
 
 BLUE, ORANGE, GREEN, PINK, YELLOW, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 INK, GREY = "#222222", "#777777"  # with the six of Okabe & Ito 2008, told apart by colour-blind readers too
@@ -52,18 +56,33 @@ def bare(panel, **settings):
     return panel
 
 
+def usable(context, parameter, device):
+    """The device that was asked for, or the reason why it cannot be used."""
+    try:
+        backend.module(device)
+    except backend.DeviceError as error:
+        raise click.ClickException(str(error)) from error
+    return device
+
+
 def slide(main):
-    """main(quick, clock) → Figure as a command with --out, --quick and --budget; its help is the script's docstring."""
+    """main(quick, clock) → Figure as a command with --out, --quick and --budget; its help is the script's docstring.
+
+    With main(quick, clock, device) it has --device too.
+    """
     script = main.__globals__
 
     @click.command(help=script["__doc__"])
     @click.option("--out", type=click.Path(path_type=Path), default=Path("."), help="Folder for the picture.")
     @click.option("--quick", is_flag=True, help="Less of everything, in a few seconds.")
     @click.option("--budget", type=click.FloatRange(min=0), default=25.0, show_default=True, help="Seconds, about.")
-    def command(out, quick, budget):
+    def command(out, quick, budget, **where):
         with matplotlib.rc_context(LOOK):
-            drawn = main(quick, Clock(budget))
+            drawn = main(quick, Clock(budget), **where)
             out.mkdir(parents=True, exist_ok=True)
             drawn.savefig(out / f"{Path(script['__file__']).stem}.png", dpi=150, metadata={"Software": None})
 
+    if "device" in inspect.signature(main).parameters:
+        choice = click.Choice(backend.DEVICES)
+        click.option("--device", type=choice, default="cpu", show_default=True, callback=usable)(command)
     return command

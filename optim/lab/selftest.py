@@ -220,10 +220,11 @@ GUARDED = {
 NET = nn.mlp([4, 5, 4, 3], hidden="tanh")
 START = 5  # a seed from where rounding θ and x otherwise changes no decision and less than 5e-5 of what a method does
 DRAWS = ("random-search", "weighted-search", "es")  # whose normal numbers are drawn in the dtype of θ
-SETTINGS = {  # where the defaults make much of rounding errors: eigenvalues near 0, iterates that are nearly as good
+SETTINGS = {  # where the defaults make much of rounding errors: eigenvalues near 0, iterates and ranks that are near
     "adagrad": {"eps": 0.1},
     "newton": {"damping": 2.0},
     "hessian-free": {"tol": 0.0, "max_iterations": 3},
+    "es": {"pairs": 8, "sigma": 0.25},
 }
 
 
@@ -351,7 +352,8 @@ class Report:
         if not self.wrong:
             return "all checks pass"
         more = f" and {len(self.wrong) - NAMED} more" if len(self.wrong) > NAMED else ""
-        return f"{len(self.wrong)} checks fail: {', '.join(self.wrong[:NAMED])}{more}"
+        count = "1 check fails" if len(self.wrong) == 1 else f"{len(self.wrong)} checks fail"
+        return f"{count}: {', '.join(self.wrong[:NAMED])}{more}"
 
 
 def examine(device: str, follow: Follow) -> Report:
@@ -397,7 +399,10 @@ def _compare(report: Report, device: str, kind: str, checks: list[Check], follow
 
 
 def _watch(report: Report, follow: Follow) -> None:
-    report.lines += ["", "a step that renews no inverse may not wait for the device: CuPy's own detector watches, which"]
+    report.lines += [
+        "",
+        "a step that renews no inverse may not wait for the device: CuPy's own detector watches, which",
+    ]
     report.lines += ["does not see inside libraries; launches and copies can be counted on the CPU device only"]
     for network, spec in follow("waits", _pairs()):
         wrong, told = watched(network, spec)
