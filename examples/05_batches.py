@@ -13,7 +13,7 @@ from slides import BLUE, GREEN, GREY, INK, ORANGE
 
 import minigrad as mg
 import optim
-from minigrad import losses, nn
+from minigrad import backend, losses, nn
 
 x, y = mg.data.digits8().train
 net = nn.mlp([64, 32, 10], hidden="tanh")
@@ -28,53 +28,60 @@ def objective(params, inputs=x, labels=y):
     return mg.Objective(net, losses.softmax_cross_entropy, params, inputs, labels)
 
 
+def digits(device):
+    """x and the labels as rows of zeros and a one, uploaded once."""
+    inputs = backend.asarray(x, device)
+    return inputs, mg.one_hot(y, 10, inputs)
+
+
 # %% Training: the loss on all examples at more and more updates
-def train(batch, lr, updates):
+def train(batch, lr, updates, device="cpu"):
     """(updates made, R on the whole training part) at the checkpoints."""
-    params, method = net.init(rng=0), optim.SGD(lr)
-    state, batches = method.init(params), mg.data.batches(x, y, batch, rng=0)
+    params, method, whole = net.init(rng=0, device=device), optim.SGD(lr), digits(device)
+    state, batches = method.init(params), mg.data.batches(*whole, batch, rng=0)
     checkpoints = set(np.unique(np.geomspace(1, updates, 40).astype(int)))
     found = []
     for t in range(1, updates + 1):
         method.step(objective(params, *batches.at(t - 1)), state)
         if t in checkpoints:
-            found.append((t, float(objective(params).value)))
+            found.append((t, float(objective(params, *whole).value)))
     return np.array(found)
 
 
-def best_of(batch, updates, rates):
+def best_of(batch, updates, rates, device):
     """The curve of the rate with the lowest last loss."""
-    return min((train(batch, lr, updates) for lr in rates), key=lambda curve: curve[-1, 1])
+    return min((train(batch, lr, updates, device) for lr in rates), key=lambda curve: curve[-1, 1])
 
 
 # %% The noise of the gradient: measured, and from the sweep
 def noise(params, sizes, draws, rng=0):
     """√E‖g_B − ∇R‖² / ‖∇R‖ for batches of B examples drawn with replacement."""
-    true = objective(params).grad
+    inputs, labels = digits(params.device)
+    true = objective(params, inputs, labels).grad
     rng, found = np.random.default_rng(rng), []
     for size in sizes:
-        picks = (rng.integers(0, len(x), size) for _ in range(draws))
-        errors = [np.sum((objective(params, x[rows], y[rows]).grad - true) ** 2) for rows in picks]
-        found.append(np.sqrt(np.mean(errors) / np.sum(true**2)))
+        picks = (backend.like(rng.integers(0, len(x), size), inputs) for _ in range(draws))
+        errors = (((objective(params, inputs[rows], labels[rows]).grad - true) ** 2).sum() for rows in picks)
+        found.append(np.sqrt(float(sum(errors) / draws / (true**2).sum())))
     return np.array(found)
 
 
 def noise_of_one(f):
     """The same for B = 1, exact: (mean ‖∇ℓᵢ‖² − ‖∇R‖²)^½ / ‖∇R‖."""
     squares = sum((site.da**2).sum(1) * ((site.h**2).sum(1) + 1) for site in f.sweep())
-    length = np.sum(f.grad**2)
-    return np.sqrt((squares.mean() - length) / length)
+    length = (f.grad**2).sum()
+    return float((squares.mean() - length) / length) ** 0.5
 
 
 # %% Three panels
 @slides.slide
-def main(quick, clock):
+def main(quick, clock, device):
     runs = {}
     for name, (batch, updates, rates, colour) in clock.within(METHODS.items(), "methods"):
         rates, updates = (rates[1:2], updates // 8) if quick else (rates, updates)
-        runs[name] = batch, colour, best_of(batch, updates, rates)
+        runs[name] = batch, colour, best_of(batch, updates, rates, device)
     sizes = 2 ** np.arange(0, 11, 2 if quick else 1)
-    found = noise(params := net.init(rng=1), sizes, 40 if quick else 150)
+    found = noise(params := net.init(rng=1, device=device), sizes, 40 if quick else 150)
     level = max(curve[-1, 1] for *_, curve in runs.values())
     work = {name: batch * curve[np.argmax(curve[:, 1] <= level), 0] for name, (batch, _, curve) in runs.items()}
     few, many = min(work, key=work.get), max(work, key=work.get)
@@ -97,7 +104,7 @@ def main(quick, clock):
         place.set(xlabel=title, title=f"Loss by {title}", ylim=(0.15, 3))
         place.set_yticks([0.2, 0.5, 1, 2], [0.2, 0.5, 1, 2])
         place.margins(x=0.2)
-    panel.loglog(sizes, noise_of_one(objective(params)) / np.sqrt(sizes), color=INK)
+    panel.loglog(sizes, noise_of_one(objective(params, *digits(device))) / np.sqrt(sizes), color=INK)
     panel.loglog(sizes, found, "o", color=ORANGE, ms=8)
     panel.set(xlabel="batch size B", title="Noise of the gradient ÷ its length")
     panel.set_yticks([0.3, 1, 3], [0.3, 1, 3])

@@ -72,13 +72,8 @@ def draw_cosines(panel, counts, repeats):
         found = cosines(d, counts, repeats)
         panel.semilogx(counts, found, "o", color=colour, ms=6)
         panel.semilogx(fine, theory(d, fine), color=colour, lw=1.6)
-        panel.text(
-            counts[-1] * 1.25,
-            theory(d, counts[-1]) + (0.012 if d == 2 else -0.012),
-            f"d = {d}",
-            color=colour,
-            va="center",
-        )
+        y = theory(d, counts[-1]) + (0.012 if d == 2 else -0.012)
+        panel.text(counts[-1] * 1.25, y, f"d = {d}", color=colour, va="center")
     panel.set(xlabel="M", title="Cosine between −∇R and the mean of M;\nlines: √(M/(M + d))", ylim=(0, 1.03))
 
 
@@ -91,9 +86,10 @@ def angle(a, b):
 def main(quick, clock):
     f = VALLEY.objective(THETA)
     fan = arrows(f, COUNTS[-1], 1)
+    off, uphill = angle(fan.mean(0), -f.grad), np.sum(fan @ f.grad > 0)
     figure = slides.figure(
-        f"Each perturbation is a directional derivative; {len(fan)} average to −∇R, {angle(fan.mean(0), -f.grad):.0f}° off",
-        "An arrow is −½[R(θ + ΔW) − R(θ − ΔW)] ΔW / μ² for a random ΔW; black: −∇R. None points uphill",
+        f"Each perturbation is a directional derivative; {len(fan)} average to −∇R, {off:.0f}° off",
+        f"An arrow: −½[R(θ + ΔW) − R(θ − ΔW)] ΔW / μ², ΔW random; {uphill} of {len(fan)} point uphill.  Black: −∇R",
     )
     left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1, 1.3))
     draw_level(left, f, (-0.3, 2.7), (-2.0, 2.3))

@@ -17,7 +17,7 @@ from slides import BLUE, GREEN, GREY, INK, ORANGE
 
 import minigrad as mg
 import optim
-from minigrad import losses, nn
+from minigrad import backend, losses, nn
 
 # %% The primitive, the function and the layer
 SLOPE = 2 / math.sqrt(math.pi)  # a Python number, so that float32 stays float32
@@ -47,17 +47,17 @@ wrong = mg.elementwise(special.erf, lambda y, x: 1.001 * SLOPE * mg.exp(-(x**2))
 
 
 # %% A small network with it
-def train(activation, steps):
-    """Training loss at each step, 8×8 digits, Adam."""
-    x, y = mg.data.digits8().train
+def train(activation, steps, device="cpu"):
+    """Training loss at each step, 8×8 digits, Adam; on a GPU the losses are read when all steps are made."""
+    x, y = (backend.asarray(part, device) for part in mg.data.digits8().train)
     net = nn.Sequential(nn.Dense(64, 32), activation(), nn.Dense(32, 32), activation(), nn.Dense(32, 10))
-    params, method = net.init(rng=0, alpha=4.0), optim.Adam(0.003)
-    state, batches = method.init(params), mg.data.batches(x, y, 100, rng=0)
+    params, method = net.init(rng=0, device=device, alpha=4.0), optim.Adam(0.003)
+    state, batches = method.init(params), mg.data.batches(x, mg.one_hot(y, 10, x), 100, rng=0)
     seen = []
     for t in range(steps):
         f = mg.Objective(net, losses.softmax_cross_entropy, params, *batches.at(t))
-        seen.append(float(method.step(f, state).loss))
-    return np.array(seen)
+        seen.append(method.step(f, state).loss)
+    return np.array([float(loss) for loss in seen])
 
 
 # %% The code, the curves, the training
@@ -72,7 +72,7 @@ def draw_curves(panel):
 
 
 @slides.slide
-def main(quick, clock):
+def main(quick, clock, device):
     said = {"slope right": (verdict(erf), GREEN), "slope 0.1 % off": (verdict(wrong), ORANGE)}
     figure = slides.figure("One line declares a derivative, and a slope that is 0.1 % off is caught")
     above, below = figure.subfigures(2, 1, height_ratios=(1, 1.25))
@@ -95,7 +95,7 @@ def main(quick, clock):
     draw_curves(left)
     epochs = 10 if quick else 60
     for name, activation, colour in (("with ReLU", nn.ReLU, GREY), ("with GELU", GELU, INK)):
-        losses_seen = train(activation, 36 * epochs).reshape(epochs, 36).mean(1)
+        losses_seen = train(activation, 36 * epochs, device).reshape(epochs, 36).mean(1)
         right.semilogy(range(1, epochs + 1), losses_seen, color=colour)
         right.text(epochs * 1.02, losses_seen[-1], name, color=colour, va="top" if activation is nn.ReLU else "bottom")
     right.set(title="Training loss, 8×8 digits, 64-32-32-10", xlabel="epochs", ylim=0.06, xlim=(0, 1.25 * epochs))

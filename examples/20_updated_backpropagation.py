@@ -11,7 +11,7 @@ import slides
 from slides import BLUE, GREY, ORANGE, YELLOW
 
 import minigrad as mg
-from minigrad import losses, nn
+from minigrad import backend, losses, nn
 
 # %% A small chain on real digits, in float64 so that small errors can be seen
 data = mg.data.digits8()
@@ -22,7 +22,7 @@ net = nn.mlp([64, 20, 20, 20, 10], hidden="tanh")
 # %% The edited backward pass: in "mode" lies all the difference
 def signals(params, lr, mode):
     """{layer: what it sends below} in one sweep, and the step Δθ."""
-    f = mg.Objective(net, losses.softmax_cross_entropy, params, x, y)
+    f = mg.Objective(net, losses.softmax_cross_entropy, params, *(backend.like(a, params.vector) for a in (x, y)))
     sent = {}
     for site in (sweep := f.sweep()):
         dW, db = site.gradient(-lr)
@@ -41,14 +41,14 @@ def truth(params, delta, name):
     """∂ℓ/∂h at the old input of a layer, with this layer and all above moved by delta."""
     moved = params.at(params.vector + delta)
     start = [k for k, layer in enumerate(net.children) if isinstance(layer, nn.Dense)][int(name)]
-    h = x
+    h, labels = (backend.like(a, params.vector) for a in (x, y))
     for layer in net.children[:start]:
         h = layer(params, h)
 
     def above(h):
         for layer in net.children[start:]:
             h = layer(moved, h)
-        return mg.sum(mg.softmax_cross_entropy(h, y))
+        return mg.sum(mg.softmax_cross_entropy(h, labels))
 
     return mg.grad(above)(h)
 
@@ -62,21 +62,21 @@ NAMES = {
 }
 
 
-def errors(layer, rates):
+def errors(layer, rates, device="cpu"):
     """{mode: relative error of the signal that `layer` sends, for every rate}."""
-    params = net.init(rng=3, dtype="float64")
+    params = net.init(rng=3, dtype="float64", device=device)
     found = {}
     for mode in NAMES:
         found[mode] = []
         for lr in rates:
             sent, delta = signals(params, lr, mode)
             true = truth(params, delta, layer)
-            found[mode].append(np.linalg.norm(sent[layer] - true) / np.linalg.norm(true))
+            found[mode].append(float(mg.norm(sent[layer] - true) / mg.norm(true)))
     return found
 
 
 @slides.slide
-def main(quick, clock):
+def main(quick, clock, device):
     rates = 2.0 ** -np.arange(0, 12, 3 if quick else 1)
     figure = slides.figure(
         "Updated backpropagation sends the signal that the moved layers would send",
@@ -85,7 +85,7 @@ def main(quick, clock):
     panels = figure.subplots(1, 2, sharey=True)
     layers = (("3", "output layer"), ("1", "second layer from below"))
     for panel, (layer, title) in clock.within(zip(panels, layers), "layers"):
-        found = errors(layer, rates)
+        found = errors(layer, rates, device)
         for mode, (label, colour) in NAMES.items():
             slope = np.log(found[mode][-2] / found[mode][-1]) / np.log(rates[-2] / rates[-1])
             wide = {"lw": 6, "alpha": 0.5} if mode == "gn" else {}  # in the left panel another line lies on it

@@ -12,7 +12,7 @@ from slides import BLUE, GREY, ORANGE
 
 import minigrad as mg
 import optim
-from minigrad import losses, nn
+from minigrad import backend, losses, nn
 
 data = mg.data.digits8()
 x, y = data.train
@@ -20,14 +20,15 @@ net = nn.mlp([64, 40, 40, 10], hidden="sigmoid")
 
 
 def cosine(a, b):
-    return float((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()))
+    return float((a * b).sum() / ((a * a).sum() * (b * b).sum()) ** 0.5)
 
 
 # %% One layer, many dampings: ACP between whitening and centring
-def against_damping(dampings):
+def against_damping(dampings, device="cpu"):
     """Cosine of ACP's ΔW to the centred and to the plain gradient, layer 1 at the start of training."""
-    params = net.init(rng=0, dtype="float64")
-    f = mg.Objective(net, losses.softmax_cross_entropy, params, x[:1000].astype("float64"), y[:1000])
+    params = net.init(rng=0, dtype="float64", device=device)
+    some = backend.asarray(x[:1000], device, "float64"), backend.asarray(y[:1000], device)
+    f = mg.Objective(net, losses.softmax_cross_entropy, params, *some)
     one = lambda method: params.windows(method.update(f, method.init(params)))["1.W"].copy()  # noqa: E731
     centred, plain = one(optim.Centred(1.0)), one(optim.Gradient(1.0))
     steps = [one(optim.ACP(1.0, eps, alpha=1.0)) for eps in dampings]
@@ -35,18 +36,20 @@ def against_damping(dampings):
 
 
 # %% The same number of steps for each rule, every rate the best of a few
-def train(make, rates, steps):
-    """Loss curve of the rate with the lowest last loss."""
-    curves = []
+def train(make, rates, steps, device="cpu"):
+    """Loss curve of the rate with the lowest last loss; on a GPU a curve is read when all its steps are made."""
+    curves, inputs = [], backend.asarray(x, device)
+    labels = mg.one_hot(y, 10, inputs)
     for lr in rates:
-        params = net.init(rng=0)
+        params = net.init(rng=0, device=device)
         method = make(lr)
         state = method.init(params)
-        batches = mg.data.batches(x, y, 200, rng=0)
+        batches = mg.data.batches(inputs, labels, 200, rng=0)
         losses_seen = []
         for t in range(steps):
             f = mg.Objective(net, losses.softmax_cross_entropy, params, *batches.at(t))
-            losses_seen.append(float(method.step(f, state).loss))
+            losses_seen.append(method.step(f, state).loss)
+        losses_seen = [float(loss) for loss in losses_seen]
         curves.append((np.mean(losses_seen[-10:]), lr, losses_seen))
     return min(curves, key=lambda c: c[0] if np.isfinite(c[0]) else np.inf)
 
@@ -59,10 +62,10 @@ RULES = {
 
 
 @slides.slide
-def main(quick, clock):
+def main(quick, clock, device):
     runs = {}
     for name, (make, rates, _) in clock.within(RULES.items(), "rules"):
-        runs[name] = train(make, rates, 30 if quick else 300)
+        runs[name] = train(make, rates, 30 if quick else 300, device)
     ends = {name: last for name, (last, *_) in runs.items()}
     good, bad = min(ends, key=ends.get), max(ends, key=ends.get)
     figure = slides.figure(
@@ -71,7 +74,7 @@ def main(quick, clock):
     )
     left, right = figure.subplots(1, 2)
     dampings = np.logspace(-4, 3, 8 if quick else 29)
-    for found, colour, name in zip(against_damping(dampings), (ORANGE, GREY), ("centred", "plain")):
+    for found, colour, name in zip(against_damping(dampings, device), (ORANGE, GREY), ("centred", "plain")):
         left.semilogx(dampings, found, color=colour)
         left.text(dampings[-1], found[-1] - 0.03, f"to the {name} gradient", color=colour, ha="right", va="top")
     left.set(xlabel="damping ε", title="Much damping: cosine of ACP's ΔW, layer 1", ylim=(0, 1.05))

@@ -285,6 +285,8 @@ def empty(shape: tuple[int, ...], dtype: Any, reference: Any) -> Any:
 
 def empty_like(array: Any) -> Any:
     """An uninitialised array of the same shape, dtype and device."""
+    if type(array) is ndarray and array.nbytes < LARGE:
+        return np.empty(array.shape, array.dtype)
     return empty(array.shape, array.dtype, array)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from . import ops
 from .params import Layer, Tracked, Windows
 from .tensor import Tensor
-from .walk import between
+from .walk import between_seqs
 
 
 class Graph:
@@ -31,16 +31,17 @@ class Graph:
 
     def __init__(self, out: Tensor, tracked: Tracked):
         self.out = out
-        self.leaves = tracked.leaves
+        self.leaves = tracked
         self.moved = tracked.moved
-        self.order, self.reach = between(out, tracked.leaves.values())
+        self.order, self.reach = between_seqs(out, tracked.seqs)
         self.inner = self.reach - tracked.seqs
         self.above: dict[int, tuple] = {}
         self.sites: dict[int, Layer] = {}
+        affine, layers = ops.affine, tracked.layers
         for node in self.order:
-            if node.op is ops.affine:
+            if node.op is affine:
                 _, w, b = node.args
-                layer = tracked.layers.get((getattr(w, "seq", 0), getattr(b, "seq", None)))
+                layer = layers.get((getattr(w, "seq", 0), getattr(b, "seq", None)))
                 if layer is not None and (b is None or layer.b is not None):
                     self.sites[node.seq] = layer
 

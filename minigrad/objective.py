@@ -75,15 +75,15 @@ class Objective:
         self.train = train
         self.cost = Cost()
         self._memo: dict = {}
-        if given and isinstance(given[0], Params):
-            self.loss, self.params, self.args = None, given[0], given[1:]
-            self.n = 1
-        elif len(given) == 4 and isinstance(given[1], Params):
+        if len(given) == 4 and isinstance(given[1], Params) and type(given[0]) is not Params:
             loss, self.params, x, y = given
             self.loss, self.args = as_loss(loss), (x,)
             self.targets = y
             self._check_batch(x, y)
             self.n = len(x)
+        elif given and isinstance(given[0], Params):
+            self.loss, self.params, self.args = None, given[0], given[1:]
+            self.n = 1
         else:
             raise TypeError("an Objective takes (net, loss, params, x, y) for a network, or (fn, params, *args)")
         if not l2 >= 0:
@@ -136,11 +136,12 @@ class Objective:
             if out.ndim:
                 raise ValueError(f"an objective is one number, but the function returned shape {tuple(out.shape)}")
             return
-        if out.dtype != self.params.dtype:
-            kinds = f"the network's output is {out.dtype}, but the parameters are {self.params.dtype}"
+        z = out.value
+        if z.dtype != self.params.dtype:
+            kinds = f"the network's output is {z.dtype}, but the parameters are {self.params.dtype}"
             raise ValueError(f"{kinds}; give x and all constants as {self.params.dtype}")
-        if out.ndim != 2 or out.shape[0] != self.n:
-            raise ValueError(f"the network must return (N, C) with N = {self.n}, not shape {tuple(out.shape)}")
+        if z.ndim != 2 or len(z) != self.n:
+            raise ValueError(f"the network must return (N, C) with N = {self.n}, not shape {tuple(z.shape)}")
         if self.loss.on_logits and out.op in (ops.sigmoid, ops.normalised):
             raise ValueError(
                 f"{self.loss.name} takes logits, but the network ends in {out.op.name}; leave that last layer out"
@@ -148,10 +149,10 @@ class Objective:
 
     def view(self) -> View:
         """The loss at the network's output."""
-        self._need_network("view")
         memo = self.memo
         view = memo.get("view")
         if view is None:
+            self._need_network("view")
             view = memo["view"] = self.loss.at(self.graph().out.value, self.targets)
         return view
 
@@ -197,10 +198,10 @@ class Objective:
 
         Where that is possible it keeps the network's output alone, and computes the loss when somebody asks.
         """
-        if self.loss is None or self.l2 or "value" in self.memo or self.output.base is not None:
+        view, n = None if self.loss is None else self.view(), self.n
+        if view is None or self.l2 or "value" in self.memo or view.z.base is not None:
             value = self.value
             return lambda: value
-        view, n = self.view(), self.n
         return lambda: backend.xp(view.z).asarray(_mean(view, n), dtype=view.z.dtype)
 
     @property

@@ -1007,7 +1007,8 @@ def one_hot(y, classes, reference):
     if y.dtype.kind not in "iu":
         raise ValueError(f"class labels must be integers, not {y.dtype}")
     if y.size and not (0 <= int(y.min()) and int(y.max()) < classes):
-        raise ValueError(f"labels run from {int(y.min())} to {int(y.max())}, but the network has {classes} outputs")
+        found = f"labels run from {int(y.min())} to {int(y.max())}, but the network has {classes} outputs"
+        raise ValueError(f"{found}; number the classes from 0 to {classes - 1}")
     return (y[..., None] == xp(reference).arange(classes)).astype(reference.dtype)
 
 

@@ -44,7 +44,7 @@ class Windows(Mapping):
         if len(views) < len(self.layout):
             for name, (start, stop, shape) in self.layout.items():
                 if name not in views:
-                    views[name] = flat[start:stop].reshape(shape)
+                    views[name] = flat[start:stop] if len(shape) == 1 else flat[start:stop].reshape(shape)
         return views
 
     def __iter__(self) -> Iterator[str]:
@@ -200,13 +200,11 @@ class Layer(NamedTuple):
     b: str | None
 
 
-class Tracked(Mapping):
-    """Windows as leaf Tensors; reads like Params.
+class Tracked(dict):
+    """Windows as leaf Tensors, {window: Tensor}; reads like Params.
 
     Attributes
     ----------
-    leaves : dict
-        {window: Tensor}.
     seqs : frozenset of int
         Their places in the order of creation.
     layers : dict
@@ -215,30 +213,21 @@ class Tracked(Mapping):
         {buffer: array}: layers in train mode put here what their running statistics are after this batch.
     """
 
-    __slots__ = ("leaves", "seqs", "layers", "buffers", "moved")
+    __slots__ = ("seqs", "layers", "buffers", "moved")
 
     def __init__(self, params: Params):
-        self.leaves = leaves = {name: Tensor(window) for name, window in params.all().items()}
-        self.seqs = frozenset(leaf.seq for leaf in leaves.values())
+        super().__init__((name, Tensor(window)) for name, window in params.all().items())
+        self.seqs = frozenset(leaf.seq for leaf in self.values())
         self.layers: dict[tuple, Layer] = {}
-        for window, leaf in leaves.items():
+        for window, leaf in self.items():
             name, dot, last = window.rpartition(".")
             if dot and last == "W":
                 self.layers[leaf.seq, None] = Layer(name, window, None)
-                if name + ".b" in leaves:
-                    self.layers[leaf.seq, leaves[name + ".b"].seq] = Layer(name, window, name + ".b")
+                if name + ".b" in self:
+                    self.layers[leaf.seq, self[name + ".b"].seq] = Layer(name, window, name + ".b")
 
-    def __getitem__(self, name: str) -> Tensor:
-        leaf = self.leaves.get(name)
-        if leaf is None:
-            raise KeyError(f"no parameter is called {name!r}; there are {', '.join(self.leaves)}")
-        return leaf
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.leaves)
-
-    def __len__(self) -> int:
-        return len(self.leaves)
+    def __missing__(self, name: str) -> Tensor:
+        raise KeyError(f"no parameter is called {name!r}; there are {', '.join(self)}")
 
 
 def _floating(name: str, value: Any) -> Any:

@@ -150,9 +150,19 @@ watching: list = []  # what `debug()` asks to be told of every value; empty outs
 
 def record(op: Primitive, args: tuple, kw: dict = _NO_KEYWORDS) -> Tensor:
     """Apply `op` to arguments of which one is a Tensor, and remember it as a node."""
-    if len(args) == 2:  # spares the most frequent operations a loop
+    count = len(args)  # the most frequent operations are spared a loop
+    if count == 1:
+        arrays = (args[0].value,)
+    elif count == 2:
         a, b = args
         arrays = (a.value if type(a) is Tensor else a, b.value if type(b) is Tensor else b)
+    elif count == 3:
+        a, b, c = args
+        arrays = (
+            a.value if type(a) is Tensor else a,
+            b.value if type(b) is Tensor else b,
+            c.value if type(c) is Tensor else c,
+        )
     else:
         arrays = [a.value if type(a) is Tensor else a for a in args]
     try:
@@ -240,7 +250,7 @@ class Elementwise(Primitive):
         if node is None or len(args) > 1:
             return rule(ans, *args, **kw)
         if node.memo is None:  # f′(a) serves every later walk over the same graph
-            node.memo = {0: rule(ans, *args, **kw)}
+            node.memo = {0: rule(ans, args[0], **kw) if kw else rule(ans, args[0])}
         return node.memo[0]
 
     def pull(self, i, g, ans, args, kw, node=None):

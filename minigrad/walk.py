@@ -7,7 +7,7 @@ Tensors, so the walk itself can be differentiated.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Set
 from operator import attrgetter
 from typing import Any
 
@@ -16,7 +16,7 @@ from .tensor import Elementwise, Linear, Multilinear, Tensor, add, alias, align,
 _by_creation = attrgetter("seq")
 
 
-def between(output: Tensor, inputs: Iterable[Tensor]) -> tuple[list[Tensor], set[int]]:
+def between(output: Tensor, inputs: Iterable[Tensor]) -> tuple[list[Tensor], Set[int]]:
     """The nodes that lead from the inputs to the output.
 
     Returns
@@ -26,7 +26,11 @@ def between(output: Tensor, inputs: Iterable[Tensor]) -> tuple[list[Tensor], set
     reach : set of int
         `seq` of the inputs and of every node in `order`: what a cotangent is sent to.
     """
-    reach = {t.seq for t in inputs}
+    return between_seqs(output, {t.seq for t in inputs})
+
+
+def between_seqs(output: Tensor, reach: Set[int]) -> tuple[list[Tensor], Set[int]]:
+    """`between` for inputs given by their `seq`."""
     first = min(reach)
     seen, stack, found, foreign = {output.seq}, [output], [], not output.args
     while stack:
@@ -44,8 +48,8 @@ def between(output: Tensor, inputs: Iterable[Tensor]) -> tuple[list[Tensor], set
                     foreign = True  # a Tensor that does not come from the inputs
     found.sort(key=_by_creation)
     if not foreign:
-        return found, reach | seen
-    order = []
+        return found, seen | reach
+    order, reach = [], set(reach)
     for node in found:
         for a in node.args:
             if type(a) is Tensor and a.seq in reach:
@@ -85,7 +89,9 @@ def send(node: Tensor, g: Any, reach: set[int], cotangents: dict[int, Any], reco
     if record:
         ans, args, memo = node, node.args, None
     else:
-        ans, args, memo = node.value, [a.value if type(a) is Tensor else a for a in node.args], node
+        args = node.args
+        args = (args[0].value,) if len(args) == 1 else [a.value if type(a) is Tensor else a for a in args]
+        ans, memo = node.value, node
     op, kw = node.op, node.kw
     for i, a in enumerate(node.args):
         if type(a) is Tensor:
@@ -236,5 +242,5 @@ def directional(fn: Callable, primals: tuple, tangents: tuple, record: bool = Fa
         return None
     if out.seq in inputs:
         return inputs[out.seq]
-    order, _ = between(out, [p for p, t in zip(entered, tangents) if t is not None])
+    order, _ = between_seqs(out, inputs.keys())
     return forward(order, inputs, record).get(out.seq)

@@ -60,7 +60,7 @@ class ACP(Layerwise):
     stats_every: int = 10
     alpha_floor: float = 1e-3
     rest_lr: float | None = None
-    moved: float = 0.1
+    moved: float = 0.5
 
     def __post_init__(self):
         check_rates(self)

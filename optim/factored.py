@@ -36,7 +36,7 @@ class Factored(Layerwise):
     rho: float = 0.95
     every: int | str = 100
     stats_every: int = 10
-    moved: float = 0.1
+    moved: float = 0.5
     clip: float | None = None
     lm: bool = False
     momentum: bool = False

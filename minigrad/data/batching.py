@@ -50,6 +50,10 @@ class Batches:
             raise ValueError(f"x has {len(x)} examples but y has {len(y)}; give one answer for every example")
         if not 1 <= size <= len(x):
             raise ValueError(f"the batch size is {size} but must be from 1 to the {len(x)} examples there are")
+        if backend.xp(x) is not backend.xp(y):
+            there = backend.device_of(x)
+            told = f"x is on {there}, but y is on {backend.device_of(y)}"
+            raise ValueError(f"{told}; bring it over with backend.asarray(y, {there!r})")
         self.x, self.y, self.size = x, y, operator.index(size)
         self.key = backend.random_key(rng)
         self._next_epoch = 0

@@ -180,8 +180,9 @@ class Dense(Layer):
         return {**own, "name": self.name} if self.named else own
 
     def __call__(self, params, h, train=False):
-        if h.shape[-1] != self.inputs or h.ndim < 2:
-            raise ValueError(f"layer {self.name!r} takes (N, {self.inputs}), not an array of shape {tuple(h.shape)}")
+        shape = h.shape
+        if len(shape) < 2 or shape[-1] != self.inputs:
+            raise ValueError(f"layer {self.name!r} takes (N, {self.inputs}), not an array of shape {tuple(shape)}")
         return ops.affine(h, params[self.name + ".W"], params[self.name + ".b"] if self.bias else None)
 
 

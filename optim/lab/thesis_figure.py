@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from .figures import COLOURS
 from .look import heading, style
@@ -72,33 +73,38 @@ def _diverged(record: dict) -> bool:
 
 
 def rows(result: Result) -> list[dict[str, Any]]:
-    """What is known of every method, the lowest final training loss first.
+    """What is known of every method: the lowest final training loss first, methods that lost a final run last.
 
-    Every entry holds, as medians over the seeds, the losses (and errors) at the end, the best test loss of a run, and
-    the training loss at the time at which the cheapest method ends.
+    Every entry holds, as medians over the final runs that did not diverge, the losses (and errors) at the end, the
+    best test loss of a run, and the training loss at the time at which the cheapest method ends.
     """
-    keys = list(result.trials)
     common = min((cost(result, key) for key in result.best), default=0.0) * result.size.updates
-    found = []
-    for key in keys:
-        row: dict[str, Any] = {"method": key, "label": CONTENDERS[key].label, "settings": result.best.get(key)}
-        row["trials_diverged"], row["finals_diverged"] = lost(result, key)
-        row["ratio"] = result.costs["contenders"][key]["ratio"]
-        row["thesis"] = result.experiment.thesis.get(key)
-        finals = result.finals.get(key, [])
-        for measure in ROWS:
-            steps, *values = curve(finals, measure)
-            if len(steps):
-                row[measure] = [float(v[-1]) for v in values]
-        if "train_loss" in row:
-            steps, median, *_ = curve(finals, "train_loss")
-            row["updates"] = int(steps[-1])
-            row["at_equal_time"] = float(np.interp(common, steps * cost(result, key), median))
-            row["best_test_loss"] = float(np.median([_least(r, "test_loss") for r in finals]))
-            if "test_error" in row:
-                row["best_test_error"] = float(np.median([_least(r, "test_error") for r in finals]))
-        found.append(row)
-    return sorted(found, key=lambda row: row["train_loss"][0] if "train_loss" in row else math.inf)
+    return sorted((_row(result, key, common) for key in result.trials), key=lambda row: rank(row, "train_loss"))
+
+
+def rank(row: dict[str, Any], name: str) -> tuple[bool, float]:
+    """Where a row stands by one of its numbers: what has lost a final run stands behind all that has not."""
+    value = row.get(name, math.inf)
+    return row["finals_diverged"] > 0, value[0] if isinstance(value, list) else value
+
+
+def _row(result: Result, key: str, common: float) -> dict[str, Any]:
+    row: dict[str, Any] = {"method": key, "label": CONTENDERS[key].label, "settings": result.best.get(key)}
+    row["trials_diverged"], row["finals_diverged"] = lost(result, key)
+    row["ratio"] = result.costs["contenders"][key]["ratio"]
+    row["thesis"] = result.experiment.thesis.get(key)
+    kept = [record for record in result.finals.get(key, ()) if not _diverged(record)]
+    for measure in ROWS:
+        steps, *values = curve(kept, measure)
+        if len(steps):
+            row[measure] = [float(v[-1]) for v in values]
+    if kept:
+        steps, median, *_ = curve(kept, "train_loss")
+        row["at_equal_time"] = float(np.interp(common, steps * cost(result, key), median))
+        for measure in ("test_loss", "test_error"):
+            if measure in row:
+                row[f"best_{measure}"] = float(np.median([_least(record, measure) for record in kept]))
+    return row
 
 
 def _least(record: dict, measure: str) -> float:
@@ -109,15 +115,17 @@ def protocol(result: Result) -> str:
     """How it was done, in a paragraph."""
     size, n, costs = result.size, result.examples, result.costs
     measured = f", measured on {n['measured']:,} of them" if n["measured"] < n["train"] else ""
-    fewer = "" if size.name == "full" else "The small version: --full has more trials, updates and seeds. "
+    fewer = "" if size.name == "full" else "The small version: --full has longer trials, and more updates and seeds. "
     return (
         f"{fewer}{result.data}, {n['train']:,} training examples{measured}, batch {n['batch']}, float32. Tuning, the "
         f"same for every method: {size.trials} trials of {size.trial_updates} updates (rates, dampings and the gain of "
         f"the initial weights; a Latin hypercube), the loss on the validation part decides. Final runs: {size.updates} "
         f"updates from {size.seeds} {'seeds' if size.seeds > 1 else 'seed'}: median, band from the least to the "
-        "largest. Diverged: not finite, or a training loss that ends above its first. Statistics and inverses every "
-        f"{EVERY} updates, of one batch. Cost of an update: all methods in turns, {costs['rounds']} rounds, "
-        f"{costs['threads']} BLAS {'threads' if costs['threads'] > 1 else 'thread'}, {costs['processor']}."
+        "largest. Diverged: not finite, or a training loss that ends above its first; the table leaves such runs out, "
+        f"and puts their method last. Statistics and inverses every {EVERY} updates, of one batch. Cost of an update: "
+        f"all methods in turns, {costs['rounds']} rounds, {costs['threads']} BLAS "
+        f"{'threads' if costs['threads'] > 1 else 'thread'}, {costs['processor']}; the machine's load before it "
+        f"was {costs['load_before']:.2g}."
     )
 
 
@@ -144,7 +152,9 @@ def draw(result: Result, stream: BinaryIO) -> None:
     figure.align_ylabels()
     title = f"{result.experiment.title} [{result.experiment.source}]"
     heading(figure, title[:1].upper() + title[1:], protocol(result))
-    figure.legend(handles=[_handle(result, row) for row in found], loc="outside right upper", frameon=False, fontsize=9)
+    figure.legend(
+        handles=[_handle(result, row) for row in found], loc="outside right center", frameon=False, fontsize=9
+    )
     figure.savefig(stream, format="png", metadata={"Software": None})
 
 
@@ -169,9 +179,9 @@ def _scale(ax: Axes, result: Result, measure: str) -> None:
         top = min(TOP * first, 1.05 * max((c[3].max() for c in curves), default=1.0))
         ax.set_yscale("log")
         ax.set_ylim(low / 1.1, top)
-        plain = "{x:.3g}"
-        ax.yaxis.set_major_formatter(plain)
-        ax.yaxis.set_minor_formatter(plain if top / low < 20 else "")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if top / low > 4 else tuple(range(1, 10))))
+        ax.yaxis.set_major_formatter("{x:.3g}")
+        ax.yaxis.set_minor_formatter(NullFormatter())
     elif measure.endswith("error"):
         ax.set_ylim(0, 1)
         ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
@@ -210,7 +220,7 @@ def table(result: Result) -> str:
 
 def _measures(row: dict, errors: bool) -> list[str]:
     if "train_loss" not in row:
-        return ["all diverged", "–", "–", *(["–", "–"] if errors else [])]
+        return ["all diverged", *["–"] * (4 if errors else 2)]
     median, low, high = row["train_loss"]
     found = [f"{median:.4g} ({low:.4g}–{high:.4g})", f"{row['at_equal_time']:.4g}", f"{row['best_test_loss']:.4g}"]
     return found + ([f"{row['train_error'][0]:.2%}", f"{row['best_test_error']:.2%}"] if errors else [])
@@ -228,8 +238,18 @@ def _number(value: float | None) -> str:
 def orders(result: Result) -> list[str]:
     """The measured orders, and the thesis's."""
     found = [row for row in rows(result) if "train_loss" in row]
-    by_time = sorted(found, key=lambda row: row["at_equal_time"])
-    by_test = sorted(found, key=lambda row: row["best_test_loss"])
-    told = ("training loss by updates", found), ("at equal time", by_time), ("best test loss", by_test)
-    lines = [f"{name + ':':26}{', '.join(row['label'] for row in each)}" for name, each in told]
+    told = {
+        "training loss by updates": "train_loss",
+        "at equal time": "at_equal_time",
+        "best test loss": "best_test_loss",
+    }
+    lines = []
+    for name, number in told.items():
+        order = sorted(found, key=lambda row: rank(row, number))
+        lines.append(f"{name + ':':26}{', '.join(_named(result, row) for row in order)}")
     return [*lines, f"{'thesis:':26}{result.experiment.order}"]
+
+
+def _named(result: Result, row: dict) -> str:
+    lost_runs = row["finals_diverged"]
+    return row["label"] + (f" [{lost_runs} of {result.size.seeds} runs diverged]" if lost_runs else "")

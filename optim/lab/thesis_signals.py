@@ -7,6 +7,7 @@ several rates, before training and after a while of it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
@@ -47,7 +48,9 @@ def rms(da: Any) -> Any:
 
 
 def norms(f: Objective, lr: float, modes: Sequence[str] = MODES) -> dict[str, dict[str, float]]:
-    """{"plain" or mode: {layer: rms of ‖da‖}}, layers from the output down, for one step of UBP at this rate.
+    """{"plain" or mode: {layer: rms of ‖da‖}} of one step of UBP, layers from the output down.
+
+    Where the norm is not finite there is None.
 
     Parameters
     ----------
@@ -63,7 +66,11 @@ def norms(f: Objective, lr: float, modes: Sequence[str] = MODES) -> dict[str, di
         method = optim.UBP(rule, mode=mode)
         method.update(f, method.init(f.params))
         found[mode] = rule.seen
-    return {mode: {name: float(value) for name, value in seen.items()} for mode, seen in found.items()}
+    return {mode: {name: _number(value) for name, value in seen.items()} for mode, seen in found.items()}
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if math.isfinite(value) else None
 
 
 def measure(problem: str, source: str, updates: int = TRAINED, rates: Sequence[float] = RATES) -> dict[str, Any]:
@@ -94,8 +101,12 @@ def table(found: dict[str, Any]) -> Iterator[str]:
     yield "".join(["updates       λ", *(f"{mode:>12}" for mode in modes)])
     for each in found["norms"]:
         lowest = {mode: list(seen.values())[-1] for mode, seen in each["norms"].items()}
-        told = "".join(f"{lowest[mode] / lowest['plain']:12.3g}" for mode in modes)
+        told = "".join(_ratio(lowest[mode], lowest["plain"]) for mode in modes)
         yield f"{each['update']:7d} {each['lr']:7g}{told}"
+
+
+def _ratio(value: float | None, plain: float | None) -> str:
+    return f"{'overflow':>12}" if value is None else f"{value / plain:12.3g}" if plain else f"{'–':>12}"
 
 
 def draw(found: dict[str, Any], stream: BinaryIO) -> None:
@@ -107,7 +118,7 @@ def draw(found: dict[str, Any], stream: BinaryIO) -> None:
     for each in found["norms"]:
         ax = axes[points.index(each["update"])][rates.index(each["lr"])]
         for mode, seen in each["norms"].items():
-            values = [v if np.isfinite(v) else np.nan for v in seen.values()]
+            values = np.array(list(seen.values()), dtype=float)  # None leaves a gap
             ax.plot(list(seen), values, "o-", color=COLOUR_OF[mode], markersize=3.5, linewidth=1.6, label=mode)
         ax.set_yscale("log")
         ax.set_title(f"λ = {each['lr']:g}, after {each['update']} updates", fontsize=9.5)
@@ -119,8 +130,8 @@ def draw(found: dict[str, Any], stream: BinaryIO) -> None:
     text = (
         f"One step of UBP over the plain gradient on the autoencoder, {found['data']}, batch {found['batch']}, gain "
         f"{GAIN:g}; plain: backprop. Root mean square over the examples; before training and after "
-        f"{found['updates']} updates of SGD at λ = {RATE:g}."
+        f"{found['updates']} updates of SGD at λ = {RATE:g}. A line ends where float32 does."
     )
     heading(figure, "The signal that updated backpropagation sends down [T-5.5]", text)
-    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside right center", frameon=False)
     figure.savefig(stream, format="png", metadata={"Software": None})

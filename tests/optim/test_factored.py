@@ -159,6 +159,22 @@ def test_auto_renews_all_layers_when_the_damping_has_moved():
         assert {state[f"{k}.inverses"] for k in range(4)} == {expected}
 
 
+@pytest.mark.parametrize("kind", [optim.KFAC, optim.EKFAC])
+def test_auto_saves_inverses_at_equal_loss(kind):
+    found = {}
+    for every in (4, "auto"):
+        batches = drifting(12, n=60)
+        method = kind(0.1, 0.3, every=every, moved=0.5, stats_every=4)
+        state = method.init(batches[0].params, rng=1)
+        for t in range(120):
+            method.step(batches[t % 12], state)
+        loss = sum(float(f.value) for f in batches) / 12
+        found[every] = loss, sum(state[f"{k}.inverses"] for k in range(4))
+    (clock, often), (auto, seldom) = found[4], found["auto"]
+    assert often == 120 and seldom < 0.4 * often
+    assert auto < 1.02 * clock
+
+
 def test_auto_of_acp_renews_the_layers_that_have_moved(device):
     f = chain(n=20, device=device)
     for rho in (0.0, 0.5):
