@@ -7,7 +7,6 @@ between the two libraries is met here: uploads, guarded factorisations, reused b
 from __future__ import annotations
 
 import math
-import sys
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -16,6 +15,8 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+
+from .pool import Pool
 
 DEVICES = ("cpu", "cuda")
 INSTALL = "pip install 'minigrad[cuda13]' or 'minigrad[cuda12]'"
@@ -203,73 +204,6 @@ def no_waits() -> Iterator[None]:
 # ---------------------------------------------------------------------------------------------- buffers
 
 
-class Pool:
-    """Large host arrays that are handed out again once nobody holds them.
-
-    A fresh large array makes the C library fetch and fault new pages at every step. Here a buffer is free when
-    the interpreter's own reference count shows that only this pool holds it; a view holds its base, so whatever
-    a user, a memo or a branch keeps is never handed out twice, and nothing is released by hand.
-
-    Parameters
-    ----------
-    limit : int
-        Bytes of idle buffers above which a request for a new shape first drops the idle ones.
-    """
-
-    def __init__(self, limit: int = 1 << 28):
-        self.limit = limit
-        self.buffers: dict[tuple, list[np.ndarray]] = {}
-        self.free = self._calibrate()
-
-    def _calibrate(self) -> int:
-        """The reference count, seen from inside the loop of `take`, of an array that only the pool holds."""
-        if getattr(sys, "_is_gil_enabled", lambda: True)() is False:
-            return -1  # counts are not exact without the interpreter lock: always allocate
-        for buffer in [np.empty(0)]:
-            return sys.getrefcount(buffer)
-        raise AssertionError
-
-    def take(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        """An uninitialised array of this shape and dtype that nobody else holds."""
-        held = self.buffers.get((shape, dtype))
-        if held is None:
-            held = self.buffers[shape, dtype] = []
-        for buffer in held:
-            if sys.getrefcount(buffer) == self.free:
-                return buffer
-        self._trim()
-        buffer = np.empty(shape, dtype)
-        if self.free > 0:
-            self.buffers.setdefault((shape, dtype), held).append(buffer)
-        return buffer
-
-    def idle(self) -> int:
-        """Bytes held by the pool that nobody uses."""
-        total = 0
-        for held in list(self.buffers.values()):
-            for buffer in held:
-                if sys.getrefcount(buffer) == self.free:
-                    total += buffer.nbytes
-        return total
-
-    def size(self) -> int:
-        """Bytes held by the pool, in use or idle."""
-        return sum(buffer.nbytes for held in list(self.buffers.values()) for buffer in list(held))
-
-    def _trim(self) -> None:
-        if self.idle() <= self.limit:
-            return
-        for key, held in list(self.buffers.items()):
-            busy = []
-            for buffer in held:
-                if sys.getrefcount(buffer) != self.free:
-                    busy.append(buffer)
-            if busy:
-                held[:] = busy
-            else:
-                del self.buffers[key]
-
-
 pool = Pool()
 
 
@@ -436,13 +370,23 @@ def _spd_inverse_host(matrix: np.ndarray) -> np.ndarray:
     if not np.isfinite(matrix).all():
         raise FactorisationError("the matrix is not positive definite or holds NaN; raise the damping")
     double = matrix.dtype == np.float64
-    factor, info = (lapack.dpotrf if double else lapack.spotrf)(matrix, lower=1, clean=0)
+    # LAPACK stores by columns: it sees the transposed view, which is the same matrix, without a copy by rows
+    factor, info = (lapack.dpotrf if double else lapack.spotrf)(matrix.T, lower=0, clean=0)
     if info == 0:
-        inverse, info = (lapack.dpotri if double else lapack.spotri)(factor, lower=1, overwrite_c=1)
-    if info != 0 or not np.isfinite(inverse[-1, 0]):
+        inverse, info = (lapack.dpotri if double else lapack.spotri)(factor, lower=0, overwrite_c=1)
+    if info != 0 or not np.isfinite(inverse[0, -1]):
         raise FactorisationError("the matrix is not positive definite or holds NaN; raise the damping")
-    lower = np.tril(inverse)  # potri fills one triangle only
-    return lower + np.tril(lower, -1).T
+    return _mirrored(inverse.T)
+
+
+def _mirrored(lower: np.ndarray, block: int = 128) -> np.ndarray:
+    """The symmetric matrix of a lower triangle, in place; block by block, so that what is read stays in the cache."""
+    for start in range(0, len(lower), block):
+        stop = start + block
+        lower[start:stop, stop:] = lower[stop:, start:stop].T
+        corner = lower[start:stop, start:stop]
+        corner[...] = np.tril(corner) + np.tril(corner, -1).T
+    return lower
 
 
 def _cholesky_device(matrix: Any) -> Any:

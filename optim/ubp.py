@@ -67,8 +67,10 @@ class UBP(Layerwise):
         return self.inner.start(params)
 
     def begin(self, f, state):
-        if self.mode == "empirical" and f.loss is not None and not f.loss.is_cross_entropy:
-            raise ValueError(f"UBP mode 'empirical' is for cross-entropies, not {f.loss.name}: use mode 'gn'")
+        if self.mode == "empirical" and f.loss is not None:
+            f.need_separate_examples()
+            if not f.loss.is_cross_entropy:
+                raise ValueError(f"UBP mode 'empirical' is for cross-entropies, not {f.loss.name}: use mode 'gn'")
         self.inner.begin(f, state)
         if self.mode == "mc":
             f.signals("mc", rng=backend.stream(state["key"], "ubp", state["t"]))

@@ -39,8 +39,7 @@ NETWORKS = ("autoencoder", "classifier")  # problems of the laboratory, on rando
 INPUTS = 784
 WATCHED = ("sgd", "adam", "acp", "kfac", "ubp:acp")  # none may wait, where it renews no inverse
 SECONDS, TURN = 0.5, 5  # a clock runs for so long at least, and is read after so many steps
-
-COUNTED = {"syncs": "waits", "launches": "launches", "blas": "library calls", "h2d": "copies up", "d2h": "down"}
+COUNTED = {"syncs": "waits", "launches": "launches", "blas": "library calls", "h2d": "copies up", "d2h": "copies down"}
 
 Follow = Callable[[str, Iterable], Iterator]  # passes items on and shows how far it is
 
@@ -71,7 +70,11 @@ class Check:
             expected = self.compute("cpu", dtype if self.draws else "float64")
             return max(map(_off, self.compute(device, dtype), expected))
         except Exception as error:  # whatever the device says is what the report is for
-            return f"{type(error).__name__}: {error}"
+            return _named(error)
+
+
+def _named(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _off(found: Any, expected: Any) -> float:
@@ -399,16 +402,16 @@ def _compare(report: Report, device: str, kind: str, checks: list[Check], follow
 
 
 def _watch(report: Report, follow: Follow) -> None:
-    report.lines += [
-        "",
-        "a step that renews no inverse may not wait for the device: CuPy's own detector watches, which",
-    ]
-    report.lines += ["does not see inside libraries; launches and copies can be counted on the CPU device only"]
+    seen = "CuPy's own detector, which does not see inside libraries; the rest can be counted on the CPU device only"
+    report.lines += ["", f"a step that renews no inverse may not wait for the device: {seen}"]
     for network, spec in follow("waits", _pairs()):
-        wrong, told = watched(network, spec)
+        try:
+            wrong, told = watched(network, spec)
+        except Exception as error:  # goes into the report too
+            wrong, told = True, _named(error)
         report.lines.append(f"  {f'{network} {spec}':<40} {told}{'  WRONG' if wrong else ''}")
         if wrong:
-            report.wrong.append(f"{spec} waits on the {network}")
+            report.wrong.append(f"the waits of {spec} on the {network}")
 
 
 def _pairs() -> list[tuple[str, str]]:
@@ -419,8 +422,13 @@ def _race(report: Report, device: str, follow: Follow) -> None:
     devices = ("cpu",) if device == "cpu" else ("cpu", "cuda")
     report.lines += ["", "milliseconds of a step in float32, in brackets of one that renews the inverses"]
     for network, spec in follow("clocks", _pairs()):
-        found = {name: Workload(network, spec, name).clock() for name in devices}
-        told = [f"{name} {1e3 * step:.3g} ({1e3 * renewed:.3g})" for name, (step, renewed) in found.items()]
-        if len(found) == 2:
-            told.append(f"cpu ÷ cuda {found['cpu'][0] / found['cuda'][0]:.2f}")
+        try:
+            found = {name: Workload(network, spec, name).clock() for name in devices}
+        except Exception as error:  # goes into the report too
+            told = [_named(error), "WRONG"]
+            report.wrong.append(f"the clock of {spec} on the {network}")
+        else:
+            told = [f"{name} {1e3 * step:.3g} ({1e3 * renewed:.3g})" for name, (step, renewed) in found.items()]
+            if len(found) == 2:
+                told.append(f"cpu ÷ cuda {found['cpu'][0] / found['cuda'][0]:.2f}")
         report.lines.append(f"  {f'{network} {spec}':<40} " + "   ".join(told))

@@ -125,7 +125,7 @@ def test_wrappers_stack_and_keep_the_dtype(device):
     net = mg.nn.mlp([5, 6, 3])
     params = net.init(rng=0, device=device)
     x = mg.backend.asarray(np.random.default_rng(0).random((7, 5), dtype=np.float32), device)
-    f = mg.Objective(net, mg.losses.softmax_cross_entropy, params, x, np.zeros(7, int))
+    f = mg.Objective(net, mg.losses.softmax_cross_entropy, params, x, mg.backend.asarray(np.zeros(7, int), device))
     method = ClipUpdate(WeightDecay(Scheduled(ClipGradient(optim.Adam(), 0.1)), 0.1), 0.01)
     assert method.update(f, method.init(params)).dtype == np.float32
 

@@ -135,7 +135,18 @@ def test_a_planted_wait_is_found(quick, counted, device, monkeypatch):
     right = optim.SGD.update
     monkeypatch.setattr(optim.SGD, "update", lambda self, f, state: [float(f.value), right(self, f, state)][1])
     assert selftest.watched(NETWORK, "sgd") == (True, "waits")
-    assert selftest.examine(device, all_of).wrong == [f"sgd waits on the {NETWORK}"]
+    assert selftest.examine(device, all_of).wrong == [f"the waits of sgd on the {NETWORK}"]
+
+
+def test_a_step_that_fails_is_a_finding_too(quick, device, monkeypatch):
+    def step(self, count=1):
+        raise MemoryError("out of\nmemory")
+
+    monkeypatch.setattr(selftest.Workload, "step", step)
+    report = selftest.examine(device, all_of)
+    kinds = ("waits", "clock") if device == "cuda" else ("clock",)
+    assert report.wrong == [f"the {kind} of {spec} on the {NETWORK}" for kind in kinds for spec in selftest.WATCHED]
+    assert sum("MemoryError: out of memory" in line for line in report.lines) == len(report.wrong)
 
 
 def test_deviations_that_no_number_measures():
