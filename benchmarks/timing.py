@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-NOISE = 0.05  # the widest spread at which a ratio is taken for a measurement
+NOISE = 0.05  # the widest spread at which a gated ratio is taken for a measurement
+SELDOM_ROUNDS = 3  # of the contenders that a suite calls SELDOM
 
 
 @dataclass
@@ -39,6 +40,8 @@ class Limit:
         The limit, and what to hope for.
     gate : bool
         Whether `--gate` looks at it: not at ratios to another framework, which move with its releases.
+    note : str
+        What to say beside it.
     """
 
     name: str
@@ -46,6 +49,11 @@ class Limit:
     most: float | None = None
     stretch: float | None = None
     gate: bool = True
+    note: str = ""
+
+    @property
+    def gated(self) -> bool:
+        return self.gate and self.most is not None
 
 
 @dataclass
@@ -66,65 +74,82 @@ class Figure:
 
     @property
     def spread(self) -> float:
-        """Half the distance of the quartiles, as a part of the ratio."""
-        return (self.high - self.low) / (2.0 * self.ratio)
+        """The distance of the quartiles, as a part of the ratio."""
+        return (self.high - self.low) / self.ratio
+
+    @property
+    def noisy(self) -> bool:
+        return self.spread > NOISE
 
     @property
     def verdict(self) -> str:
-        """ok, over, or tie where the limit lies less than the spread below the ratio; or that it cannot be said."""
+        """ok; tie where the limit lies between the lower quartile and the ratio; over; or that it cannot be said."""
         most = self.limit.most
         if most is None:
             return ""
-        if self.spread > NOISE:
+        if self.noisy:
             return "too noisy"
-        return "ok" if self.ratio <= most else "tie" if self.ratio <= most * (1.0 + self.spread) else "over"
+        return "ok" if self.ratio <= most else "tie" if self.low <= most else "over"
 
     def record(self) -> dict[str, Any]:
         """The figure for JSON."""
         return {**asdict(self), "spread": self.spread, "verdict": self.verdict}
 
 
-def measure(contenders: dict[str, Any], count: int, settings: Settings, times: dict[str, list]) -> None:
-    """Run all contenders round by round, `count` steps a turn, and append the seconds per step to `times`."""
-    names = list(contenders)
+def measure(suite: Any, case: str, contenders: dict[str, Any], settings: Settings) -> dict[str, np.ndarray]:
+    """Run all contenders round by round.
+
+    Returns
+    -------
+    dict
+        {contender: seconds per step of every round}; NaN in the rounds that one of the suite's SELDOM sat out.
+    """
+    names, seldom = list(contenders), getattr(suite, "SELDOM", ())
+    times: dict[str, list[float]] = {name: [] for name in names}
     end, done = time.perf_counter() + settings.seconds, 0
     while done < settings.rounds or time.perf_counter() < end:
         at = done % len(names)
         for name in names[at:] + names[:at]:
+            if name in seldom and done >= SELDOM_ROUNDS:
+                times[name].append(np.nan)
+                continue
             if settings.threads > 1:
                 time.sleep(0.03)  # the threads of the one before spin that long when they have nothing to do
-            times.setdefault(name, []).append(contenders[name].run(count))
+            warm = 0 if name in seldom else 1
+            times[name].append(contenders[name].run(suite.CASES[case].count, warm))
         done += 1
+    return {name: np.asarray(found) for name, found in times.items()}
 
 
 def figure(case: str, limit: Limit, seconds: dict[str, np.ndarray]) -> Figure:
     """The ratio that a limit speaks of."""
     own = seconds[limit.name]
-    low, ratio, high = np.quantile(own / seconds[limit.over], [0.25, 0.5, 0.75]).tolist()
-    return Figure(case, limit, ratio, low, high, float(np.median(own)) * 1e3, len(own))
+    known = ~np.isnan(own)
+    ratios = own[known] / seconds[limit.over][known]
+    low, ratio, high = np.quantile(ratios, [0.25, 0.5, 0.75]).tolist()
+    return Figure(case, limit, ratio, low, high, float(np.median(own[known])) * 1e3, len(ratios))
 
 
 def compare(suite: Any, case: str, contenders: dict[str, Any], settings: Settings) -> list[Figure]:
-    """All figures of a suite's case, measured again while one with a limit is too noisy."""
-    times: dict[str, list] = {}
+    """All figures of a suite's case, measured anew while one that is gated is too noisy."""
     for _ in range(settings.tries):
-        measure(contenders, suite.CASES[case].count, settings, times)
-        seconds = {name: np.asarray(value) for name, value in times.items()}
+        seconds = measure(suite, case, contenders, settings)
         if hasattr(suite, "derived"):
-            seconds.update(suite.derived(seconds))
+            seconds |= suite.derived(seconds)
         figures = [figure(case, limit, seconds) for limit in suite.limits(case, list(contenders))]
-        if not any(f.verdict == "too noisy" for f in figures):
+        if not any(f.limit.gated and f.noisy for f in figures):
             break
     return figures
 
 
 def table(title: str, figures: list[Figure]) -> str:
     """The figures of one case as text."""
-    rows = [("", "ms", "ratio", "quartiles", "must reach", "stretch", "")]
+    rows = [("", "ms", "ratio", "quartiles", "must reach", "stretch", "", "")]
     for f in figures:
         bounds = ["" if value is None else f"{value:.2f}" for value in (f.limit.most, f.limit.stretch)]
         spread = "" if f.limit.name == f.limit.over else f"{f.low:.3f}–{f.high:.3f}"
-        rows.append((f.name, f"{f.milliseconds:#.4g}", f"{f.ratio:.3f}", spread, *bounds, f.verdict))
+        rows.append((f.name, f"{f.milliseconds:#.4g}", f"{f.ratio:.3f}", spread, *bounds, f.verdict, f.limit.note))
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     lines = ["  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:]))]) for row in rows]
-    return "\n".join([f"{title}  ({figures[0].rounds} rounds)", *("  " + line.rstrip() for line in lines)])
+    rounds = max(f.rounds for f in figures)
+    return "\n".join([f"{title}  ({rounds} rounds)", *("  " + line.rstrip() for line in lines)])

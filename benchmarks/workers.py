@@ -26,17 +26,17 @@ class Worker:
     """A contender by suite, case and name."""
 
     def __init__(self, suite: str, case: str, name: str, threads: int, clock: str):
-        command = [sys.executable, "-m", "benchmarks", "worker", suite, case, name.removesuffix(TUNED)]
+        command = [sys.executable, "-m", "benchmarks", "worker", "--threads", str(threads), "--clock", clock]
         self.process = subprocess.Popen(
-            [*command, "--threads", str(threads), "--clock", clock],
+            [*command, suite, case, name.removesuffix(TUNED)],
             env={**os.environ, **(ALLOCATOR if name.endswith(TUNED) else {})},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
 
-    def run(self, count: int) -> float:
-        """Seconds per step."""
+    def run(self, count: int, warm: int = 1) -> float:
+        """Seconds per step, of `count` steps after `warm` unmeasured ones."""
         with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.write(f"{count}\n")
+            self.process.stdin.write(f"{count} {warm}\n")
             self.process.stdin.flush()
         answer = self.process.stdout.readline()
         if not answer:
@@ -53,17 +53,18 @@ class Worker:
 
 
 def serve(step: Callable[[], Any], clock: str) -> None:
-    """The other end: answer every line that holds a count.
+    """The other end: answer every line that holds two counts.
 
-    One step goes unmeasured in every turn: it brings the contender's own data back into the caches.
+    The unmeasured steps of a turn bring the contender's own data back into the caches.
     """
     now = CLOCKS[clock]
     gc.collect()
     gc.freeze()
     gc.disable()
     for line in sys.stdin:
-        count = int(line)
-        step()
+        count, warm = map(int, line.split())
+        for _ in range(warm):
+            step()
         start = now()
         for _ in range(count):
             step()

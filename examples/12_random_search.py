@@ -47,15 +47,16 @@ def train(method, seconds, clock=time.perf_counter):
     x, y = mg.data.digits().train
     params, rng = NET.init(0, dtype="float32"), np.random.default_rng(0)
     state, spent, passes, last, rows = method.init(params), 0.0, 0, 0.0, []
-    while len(rows) < 2 or spent + last < seconds:
+    while True:
         loss = float(objective(params, x[:MEASURED], y[:MEASURED]).value)
         rows.append([round(spent, 4), passes, round(loss, 4)])
+        if len(rows) > 1 and spent + last > seconds:
+            return rows
         chosen = rng.choice(len(x), BATCH, replace=False)
         f, before = objective(params, x[chosen], y[chosen]), clock()
         method.step(f, state)
         last = clock() - before
         spent, passes = spent + last, passes + f.cost.forwards + 2 * f.cost.backwards
-    return rows
 
 
 def record(seconds):
@@ -70,19 +71,23 @@ def catches_up(rows, loss):
     return next((row[0] for row in rows if row[2] <= loss), np.inf)
 
 
-def draw(panels, rows, colour, style, label=""):
-    rows = np.array(rows)
+def draw(panels, rows, colour, style, width=2.4):
     for k, panel in enumerate(panels):
-        panel.loglog(rows[1:, k], rows[1:, 2], style, color=colour, ms=5, lw=2.4 if label else 1.6)
-        panel.text(rows[-1, k] * 1.25, rows[-1, 2], label, color=colour, va="center")
+        panel.loglog([row[k] for row in rows[1:]], [row[2] for row in rows[1:]], style, color=colour, ms=6, lw=width)
+
+
+def name(panels, rows, text, colour):
+    """Write it at the end of the curve."""
+    for k, panel in enumerate(panels):
+        panel.text(rows[-1][k] * 1.3, rows[-1][2], text, color=colour, va="center")
 
 
 @slides.slide
 def main(quick, clock):
     sizes, seconds = ((16, 50), min(2.0, clock.seconds)) if quick else ((1600, 5000), clock.seconds)
     kept = json.loads(RECORD.read_text())
-    gradient = train(backprop(), 0.08 * seconds)
-    searches = {M: train(search(M), 0.42 * seconds) for M in clock.within(sizes, "searches")}
+    gradient = train(backprop(), 0.04 * seconds)
+    searches = {M: train(search(M), 0.44 * seconds) for M in clock.within(sizes, "searches")}
     longest = {M: max(rows, kept.get(f"{M}", rows), key=len) for M, rows in searches.items()}
     spent, _, lowest = min((row for rows in longest.values() for row in rows), key=lambda row: row[2])
     figure = slides.figure(
@@ -91,12 +96,14 @@ def main(quick, clock):
         + ("" if quick else f"Dashed: a longer run on one core, recorded; solid: within {seconds:g} s, now"),
     )
     panels = figure.subplots(1, 2, sharey=True)
-    draw(panels, gradient, INK, "-", "backprop")
+    draw(panels, gradient, INK, "-", 1.4)
+    name(panels, gradient, "backprop", INK)
     for (M, rows), colour in zip(searches.items(), (BLUE, ORANGE)):
-        draw(panels, longest[M], colour, "--")
-        draw(panels, rows, colour, "o-", f"M = {M:,}")
-    panels[0].set(xlabel="seconds", ylabel="training loss")
-    panels[1].set(xlabel="forward passes (a backward pass counts as 2)")
+        draw(panels, longest[M], colour, "--", 1.6)
+        draw(panels, rows, colour, "o-")
+        name(panels, longest[M], f"M = {M:,}", colour)
+    panels[0].set(xlabel="seconds", ylabel="training loss", xlim=(None, 25 * longest[sizes[0]][-1][0]))
+    panels[1].set(xlabel="forward passes (a backward pass counts as 2)", xlim=(None, 25 * longest[sizes[0]][-1][1]))
     return figure
 
 
