@@ -93,7 +93,7 @@ def main(quick, clock):
     figure = slides.figure(
         f"What random search reaches in {spent:.0f} s, backprop reaches in {catches_up(gradient, lowest):.2f} s",
         "Digits, 784-512-512-10, batches of 128; M random directions a step.  "
-        + ("" if quick else f"Dashed: a longer run on one core, recorded; solid: within {seconds:g} s, now"),
+        + ("" if quick else f"Dashed: a longer run, recorded on one core; solid: {seconds:g} s, now"),
     )
     panels = figure.subplots(1, 2, sharey=True)
     draw(panels, gradient, INK, "-", 1.4)
@@ -102,6 +102,8 @@ def main(quick, clock):
         draw(panels, longest[M], colour, "--", 1.6)
         draw(panels, rows, colour, "o-")
         name(panels, longest[M], f"M = {M:,}", colour)
+    panels[0].set_yticks(ticks := [0.3, 0.5, 1.0, 2.0], ticks)
+    panels[0].minorticks_off()
     panels[0].set(xlabel="seconds", ylabel="training loss", xlim=(None, 25 * longest[sizes[0]][-1][0]))
     panels[1].set(xlabel="forward passes (a backward pass counts as 2)", xlim=(None, 25 * longest[sizes[0]][-1][1]))
     return figure

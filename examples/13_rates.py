@@ -80,13 +80,13 @@ def draw(panel, gaps, colour, theorem, label, at):
 
 
 def draw_directions(panel, searches):
-    """R − R* after the last step against 1 + d/M."""
     x, y = np.array([(1 + d / M, gaps[-1]) for (d, M), gaps in searches.items()]).T
     for M, marker, size in ((1, "^", 16), (4, "x", 8), (16, "s", 13)):
         own = [m == M for _, m in searches]
         panel.loglog(x[own], y[own], marker, ms=size, mfc="none", mew=2.2, color=GREEN, label=f"M = {M}")
     panel.loglog(np.sort(x), 1.35 * y.min() * (np.sort(x) / x.min()) ** 0.5, **DASHED)
-    panel.set(xlabel="1 + d/M", title=f"… times √(1 + d/M): slope {slope(x, y):.2f}")
+    found = f": slope {slope(x, y):.2f}" if np.ptp(x) else ""
+    panel.set(xlabel="1 + d/M", title="… times √(1 + d/M)" + found)
     panel.minorticks_off()
     panel.set_xticks(x, [f"{number:g}" for number in x])
     panel.set_yticks(ticks := [0.05, 0.1, 0.2, 0.4], ticks)

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from minigrad import Objective, backend
 
 from .base import Method, Stopped, check_choice, check_setting
@@ -80,9 +82,9 @@ class Newton(Method):
             where = f"R(θ) is {float(f.value):g} and its Hessian is not finite"
             raise Stopped(f"Newton: {where}; start from another θ") from error
         value, slope = ray.numbers(f.value, g.dot(ray.direction))
+        if not (math.isfinite(value) and math.isfinite(slope)):
+            raise Stopped(f"Newton: R(θ) is {value:g}, the slope along the step {slope:g}; raise the damping")
         if slope == 0 or self.line_search == "none":
-            if not (math.isfinite(value) and math.isfinite(slope)):
-                raise Stopped(f"Newton: R(θ) is {value:g}, the slope along the step {slope:g}; raise the damping")
             return ray.move(self.lr)
         return ray.move(backtracking(ray.value, value, slope, self.lr, eps=ray.eps))
 
@@ -108,7 +110,10 @@ class Newton(Method):
             if self.indefinite == "shift":
                 mu += module.maximum(abs(mu[0]), floor) - mu[0]
             mu = module.where(abs(mu) < floor, module.copysign(floor, mu), mu)
-        return V.dot(V.T.dot(g) / mu)
+        along, zero = V.T.dot(g), mu == 0  # of a Hessian that is 0: then a gradient asks for an endless step
+        steps = module.where(zero & (along != 0), math.inf, along / module.where(zero, 1, mu)).astype(g.dtype)
+        with np.errstate(invalid="ignore"):
+            return V.dot(steps)
 
 
 def hessian(f: Objective) -> Any:

@@ -104,7 +104,7 @@ OPTIONS = (
     option("--epochs", type=float, help="Train for this many passes over the examples."),
     option("--seconds", type=float, help="Train for this long; evaluations do not count."),
     option("--seed", type=int, default=0, show_default=True, help="Of θ, batches and methods."),
-    option("--data", "source", metavar="DATA", help="digits, digits8, fashion, a folder of IDX files, a CIFAR-10 archive, FILE.npz."),
+    option("--data", "source", metavar="DATA", help="digits, digits8, fashion, IDX folder, CIFAR-10 file, FILE.npz."),
     option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True),
     option("--dtype", type=click.Choice(["float32", "float64"]), help="Default: float32, functions float64."),
     option("--out", type=PATH, default="runs", show_default=True, help="Results go to OUT/PROBLEM-SEED."),

@@ -202,7 +202,7 @@ def test_a_singular_hessian_is_refused():
     flat = mg.Objective(lambda p: p["x"] ** 2 + p["y"], mg.Params(x=1.0, y=1.0))
     refused(Newton(), flat, "the eigenvalue 0, .* or a damping above 0$")
     line = mg.Objective(lambda p: p["x"] + p["y"], mg.Params(x=1.0, y=1.0))
-    refused(Newton(indefinite="abs"), line, "the slope along the direction is")
+    refused(Newton(indefinite="abs"), line, "the slope along the step .*; raise the damping")
 
 
 def test_a_step_up_is_refused():
@@ -225,6 +225,17 @@ def test_at_a_stationary_point_the_step_is_zero():
     f = functions.rosenbrock.objective(start=(1.0, 1.0))
     for method in (Newton(), Newton(line_search="none"), Newton(indefinite="abs")):
         assert method.update(f, method.init(f.params)).tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("indefinite", ["abs", "keep", "shift"])
+def test_where_the_hessian_is_zero(indefinite):
+    flat = mg.Objective(lambda p: mg.sum(mg.abs(p["t"]) * np.array([1.0, 10.0])), mg.Params(t=[3.0, -2.0]))
+    still = functions.cubic.objective(start=(0.0, 0.0))
+    method = Newton(indefinite=indefinite)
+    assert method.update(still, method.init(still.params)).tolist() == [0.0, 0.0]
+    with pytest.raises(optim.Stopped, match="the slope along the step .*; raise the damping"):
+        method.step(flat, method.init(flat.params))
+    assert flat.params.vector.tolist() == [3.0, -2.0]
 
 
 def test_too_many_parameters_are_refused_before_anything_is_formed():
