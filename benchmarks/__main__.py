@@ -6,140 +6,17 @@ it and, if need be, started itself anew.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import importlib.metadata
 import json
-import os
-import platform
-import statistics
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
-LIBRARIES = ("numpy", "scipy", "torch", "autograd")
-
-
-def pin(threads: int) -> None:
-    """Give the BLAS and torch this many threads, and one thread one core."""
-    wanted = dict.fromkeys(THREAD_VARIABLES, str(threads))
-    if any(os.environ.get(name) != value for name, value in wanted.items()):
-        os.execve(sys.executable, [sys.executable, "-m", "benchmarks", *sys.argv[1:]], {**os.environ, **wanted})
-    if threads == 1 and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-
-
-def cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    found = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(found, platform.processor() or platform.machine())
-
-
-def machine(threads: int, clock: str) -> dict[str, Any]:
-    """What the figures depend on, and nothing else of the machine."""
-    import numpy as np
-
-    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
-    versions = {"python": platform.python_version()}
-    for name in LIBRARIES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return {
-        "cpu": cpu_model(), "cores": os.cpu_count(), "threads": threads, "clock": clock,
-        "blas": f"{blas['name']} {blas['version']}", "versions": versions,
-    }  # fmt: skip
-
-
-def measured(suite: Any, case: str, settings: Any) -> list[Any]:
-    """Check the contenders of one case, run them, and print the table."""
-    from . import timing
-
-    suite.check(case)
-    with contextlib.ExitStack() as stack:
-        chosen, told = start(suite, case, settings, stack)
-        figures = timing.compare(suite, case, chosen, settings)
-    click.echo(timing.table(suite.CASES[case].title, figures) + told + "\n")
-    return figures
-
-
-def start(suite: Any, case: str, settings: Any, stack: contextlib.ExitStack) -> tuple[dict[str, Any], str]:
-    """A worker for each contender, the fastest where it has variants; and what to say about those."""
-    from .workers import TUNED, Worker
-
-    chosen, told = {}, ""
-    for name, variants in suite.contenders(case).items():
-        tuned = TUNED if name.endswith(TUNED) else ""
-        trial = {}
-        for variant in variants:
-            own = Worker(suite.__name__.rpartition(".")[2], case, variant + tuned, settings.threads, settings.clock)
-            trial[variant] = stack.enter_context(own)
-        best = fastest(trial, suite.CASES[case].count)
-        chosen[name] = trial[best]
-        told += f"\n  {name}: {best}" if len(variants) > 1 else ""
-    return chosen, told
-
-
-def fastest(trial: dict[str, Any], count: int) -> str:
-    """The name with the least median time over a few rounds."""
-    if len(trial) == 1:
-        return next(iter(trial))
-    times = {name: [] for name in trial}
-    for _ in range(15):
-        for name, own in trial.items():
-            times[name].append(own.run(count))
-    return min(times, key=lambda name: statistics.median(times[name]))
-
-
-def command(name: str, suites: dict[str, tuple[str, ...]], text: str) -> None:
-    """Add the command that runs some cases of some suites."""
-    names = [case for cases in suites.values() for case in cases]
-
-    @main.command(name, help=text)
-    @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of the BLAS and of torch.")
-    @click.option("--clock", type=click.Choice(["cpu", "wall"]), help="Default: cpu for one thread, wall for more.")
-    @click.option("--seconds", type=float, default=10.0, show_default=True, help="At least, for each case.")
-    @click.option("--rounds", type=click.IntRange(3), default=30, show_default=True, help="At least, for each case.")
-    @click.option("--only", type=click.Choice(names), multiple=True, help="These cases; may be given several times.")
-    @click.option("--json", "file", type=click.File("w"), help="Write the figures to this file.")
-    @click.option("--gate", is_flag=True, help="Exit 1 where a ratio is over its limit (not those to a framework).")
-    def run(threads, clock, seconds, rounds, only, file, gate):
-        pin(threads)
-        from . import timing
-
-        clock = clock or ("cpu" if threads == 1 else "wall")
-        settings = timing.Settings(seconds, rounds, clock, threads, 3 if gate else 1)
-        about = machine(threads, clock)
-        versions = ", ".join(f"{library} {version}" for library, version in about["versions"].items())
-        click.echo(f"{about['cpu']}, {about['cores']} cores, threads {threads}, {about['blas']}, {versions}")
-        click.echo(f"{clock} clock; medians of the ratios of each round\n")
-        figures = []
-        for suite, cases in suites.items():
-            module = importlib.import_module(f".{suite}", __package__)
-            for case in cases:
-                figures += measured(module, case, settings) if not only or case in only else []
-        if file:
-            file.write(json.dumps({**about, "figures": [f.record() for f in figures]}, indent=1) + "\n")
-        if gate:
-            sys.exit(verdict(figures))
-
-
-def verdict(figures: list[Any]) -> int:
-    """Say which gated ratios are over or too noisy; the exit code."""
-    words = set()
-    for f in figures:
-        if f.limit.gate and f.verdict in ("over", "too noisy"):
-            words.add(f.verdict)
-            click.echo(f"{f.verdict}: {f.case}, {f.name} = {f.ratio:.3f} ± {f.spread:.1%}, limit {f.limit.most}")
-    click.echo(f"gate: {'over' if 'over' in words else 'too noisy' if words else 'ok'}")
-    return int("over" in words)
+from .machine import machine, pin
+from .peers import PEERS, installed
 
 
 @click.group(help=__doc__.partition("\n")[0])
@@ -147,11 +24,139 @@ def main() -> None:
     """Collect the commands."""
 
 
-STEPS = {"step": ("AE", "CLS", "SMALL"), "chain": ("chain", "chain-0d")}
-command("step", STEPS, "One training step, and a chain of additions.")
-command("ubp", {"ubp": ("AE", "CLS")}, "UBP in every mode, and the other white-box methods, against SGD.")
-command("curvature", {"curvature": ("AE", "CLS")}, "Signals and curvature products against a gradient.")
-command("search", {"search": ("ES",)}, "Evolution strategies: every kind of direction against the naive loop.")
+def names_of(context: click.Context, option: click.Option, value: str | None) -> tuple[str, ...] | None:
+    """The peers of a list like torch,jax."""
+    if value is None:
+        return None
+    names = tuple(name for name in value.split(",") if name)
+    for name in names:
+        if name not in PEERS:
+            raise click.BadParameter(f"{name!r} is none of {', '.join(PEERS)}")
+        if name not in installed():
+            raise click.BadParameter(f"{name} is not installed; pip install '.[bench]' has all of them")
+    return names
+
+
+def command(name: str, suites: dict[str, tuple[str, ...]], text: str) -> None:
+    """Add the command that runs some cases of some suites."""
+    cases = [case for found in suites.values() for case in found]
+
+    @main.command(name, help=text)
+    @click.option("--peers", callback=names_of, help=f"Of {','.join(PEERS)}. Default: those installed; none to gate.")
+    @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of the BLAS and the peers.")
+    @click.option("--clock", type=click.Choice(["cpu", "wall"]), help="Default: cpu for one thread, wall for more.")
+    @click.option("--seconds", type=float, default=10.0, show_default=True, help="At least, for each case.")
+    @click.option("--rounds", type=click.IntRange(3), default=30, show_default=True, help="At least, for each case.")
+    @click.option("--only", type=click.Choice(cases), multiple=True, help="These cases; may be given several times.")
+    @click.option("--json", "file", type=click.Path(path_type=Path), help="Write the figures to this file.")
+    @click.option("--picture", type=click.Path(path_type=Path), help="Draw the figures into this PNG.")
+    @click.option(
+        "--gate",
+        is_flag=True,
+        help="Exit 1 on a ratio over its limit or worse than its record, 3 on noise.",
+    )
+    def run(peers, threads, clock, seconds, rounds, only, file, picture, gate):
+        if gate and threads != 1:
+            raise click.UsageError("the gate holds on one thread: a second one moves with what else the machine does")
+        pin(threads)
+        from .gate import TRIES
+        from .timing import Settings
+
+        clock = clock or ("cpu" if threads == 1 else "wall")
+        settings = Settings(seconds, rounds, clock, threads, TRIES if gate else 1)
+        peers = peers if peers is not None else () if gate else installed()
+        record, figures = run_suites(suites, only, peers, settings)
+        if file:
+            file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        if picture:
+            draw_record(record, picture)
+        if gate:
+            sys.exit(conclude(name, record, figures))
+
+
+def run_suites(suites: dict[str, tuple[str, ...]], only: tuple[str, ...], peers: tuple[str, ...], settings: Any):
+    """Run and print; the record, and the figures in it as objects."""
+    from .running import measured
+
+    record = machine(settings.threads, settings.clock)
+    versions = ", ".join(f"{library} {version}" for library, version in record["versions"].items())
+    click.echo(f"{record['cpu']}, {record['cores']} cores, threads {settings.threads}, {record['blas']}, {versions}")
+    click.echo(f"{settings.clock} clock; medians of the ratios of each round\n")
+    figures, tables = [], {}
+    for suite, cases in suites.items():
+        module = importlib.import_module(f".{suite}", __package__)
+        for case in cases:
+            if only and case not in only:
+                continue
+            if hasattr(module, "report"):
+                text, tables[case] = module.report(case, settings, peers)
+                click.echo(text)
+            else:
+                figures += measured(module, case, peers, settings)
+    record["figures"] = [f.record() for f in figures]
+    return record | ({"tables": tables} if tables else {}), figures
+
+
+def draw_record(record: dict[str, Any], path: Path) -> None:
+    """The picture of a record: growth has one of its own."""
+    growth = record.get("tables", {}).get("growth")
+    if growth:
+        from .growth import draw
+
+        draw(growth, path)
+    elif record["figures"]:
+        from .picture import draw
+
+        draw(record, path)
+    else:
+        raise click.UsageError("there is nothing to draw")
+
+
+def conclude(name: str, record: dict[str, Any], figures: list[Any]) -> int:
+    """Say which gated ratios fail; the exit code."""
+    from .gate import EXIT, committed, verdict
+
+    known, why = committed(name, record)
+    word, lines = verdict(figures, known)
+    click.echo("\n".join([*([why] if why else []), *lines, f"gate: {word}"]))
+    return EXIT[word]
+
+
+COMMANDS = {
+    "step": ({"step": ("AE", "CLS", "SMALL")}, "One training step against the products alone, NumPy and the peers."),
+    "overhead": (
+        {"chain": ("chain", "chain-0d"), "pieces": ("pieces",), "launches": ("launches",)},
+        "A chain of additions; the parts of a small step; launches on the CPU device.",
+    ),
+    "ubp": ({"ubp": ("AE", "CLS")}, "UBP in every mode against SGD."),
+    "methods": ({"methods": ("methods",)}, "Every white-box method's step against SGD, beside the thesis's figures."),
+    "curvature": ({"curvature": ("AE", "CLS")}, "Signals and curvature against a gradient, and the peers."),
+    "search": ({"search": ("ES",)}, "Evolution strategies: every kind of direction against the naive loop."),
+    "memory": ({"memory": ("memory",)}, "Peak memory of a step and of every method; bytes of their states."),
+    "growth": ({"growth": ("growth",)}, "Time against width, depth, batch, outputs and examples, with slopes."),
+}
+for _name, (_suites, _text) in COMMANDS.items():
+    command(_name, _suites, _text)
+
+
+@main.command("all", help="Every command with its record and picture in one folder.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True)
+@click.option("--seconds", type=float, default=6.0, show_default=True)
+@click.option("--rounds", type=click.IntRange(3), default=15, show_default=True)
+def run_all(out, seconds, rounds):
+    out.mkdir(parents=True, exist_ok=True)
+    for name in COMMANDS:
+        call = [sys.executable, "-m", "benchmarks", name, "--seconds", str(seconds), "--rounds", str(rounds)]
+        call += ["--json", str(out / f"{name}.json")]
+        call += ["--picture", str(out / f"{name}.png")] if name in ("step", "growth") else []
+        subprocess.run(call, check=True)
+
+
+@main.command("draw", help="The picture of a record, without measuring again.")
+@click.argument("record", type=click.Path(exists=True, path_type=Path))
+@click.argument("picture", type=click.Path(path_type=Path))
+def draw(record, picture):
+    draw_record(json.loads(record.read_text(encoding="utf-8")), picture)
 
 
 @main.command(hidden=True)
@@ -166,6 +171,16 @@ def worker(suite: str, case: str, name: str, threads: int, clock: str) -> None:
     from .workers import serve
 
     serve(importlib.import_module(f".{suite}", __package__).make(case, name), clock)
+
+
+@main.command(hidden=True)
+@click.argument("name")
+def resident(name: str) -> None:
+    """The other end of `memory.libraries`."""
+    pin(1)
+    from .memory import resident_growth
+
+    click.echo(resident_growth(name))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import numpy as np
 
 import minigrad as mg
 
-from .step import frameworks
+from . import peers
 from .timing import Limit
 
 LENGTH = 1000
@@ -37,14 +37,14 @@ class Chain:
 CASES = {chain.name: chain for chain in (Chain("chain", (8,)), Chain("chain-0d", ()))}
 
 
-def contenders(case: str) -> dict[str, list[str]]:
-    return {name: [name] for name in ("minigrad", "NumPy, forward only", *frameworks())}
+def contenders(case: str, chosen: tuple[str, ...]) -> dict[str, list[str]]:
+    return {name: [name] for name in ("minigrad", "NumPy, forward only", *peers.having("chain", chosen))}
 
 
 def make(case: str, name: str) -> Callable[[], Any]:
     x, c = CASES[case].arrays
-    if name in frameworks():
-        return frameworks()[name].chain(x, c, LENGTH)
+    if name in peers.PEERS:
+        return peers.module(name).chain(x, c, LENGTH)
 
     def additions(y):
         for _ in range(LENGTH):
@@ -55,9 +55,9 @@ def make(case: str, name: str) -> Callable[[], Any]:
     return (lambda: mg.vjp(additions, x)[1](ones)) if name == "minigrad" else lambda: additions(x)
 
 
-def check(case: str) -> None:
+def check(case: str, chosen: tuple[str, ...]) -> None:
     """The derivative is 1."""
-    for name in ("minigrad", *frameworks()):
+    for name in ("minigrad", *peers.having("chain", chosen)):
         if not np.array_equal(make(case, name)(), CASES[case].arrays[0]):
             raise ValueError(f"{name}: the derivative of a chain of additions is 1")
 

@@ -1,4 +1,8 @@
-"""Signals, curvature and quantities of one batch of 128, forward pass included, against its gradient in NumPy."""
+"""Signals, curvature and quantities of one batch of 128, forward pass included, against its gradient in NumPy.
+
+What a peer computes is compared with minigrad's up to a factor, since libraries average differently; a peer is shown
+with the plain or the tuned allocator, whichever is faster.
+"""
 
 from __future__ import annotations
 
@@ -10,28 +14,36 @@ import numpy as np
 
 import minigrad as mg
 from optim import quantities
+from optim.factors import kronecker_factors
 
-from . import cases
+from . import cases, peers
 from .peers_numpy import Handwritten
+from .preconditioning import CHEAPER, CHOSEN, ON_GRADIENT, ON_SIGNALS, WAYS, Preconditioning
 from .timing import Limit
+from .workers import TUNED
 
 CASES = {case.name: replace(case, n=128) for case in (cases.AE, cases.CLS)}
 BASE = "NumPy gradient"
+KFAC, EXACT = "K-FAC factors + gradient", "exact K-FAC factors + gradient"
 MUST = {
-    "h, da of every example": 0.75,
-    "per-example norms": 0.8,
-    "second moment": 1.2,
-    "diagonal GGN": 3.0,
-    "GGN·v": 1.85,
-    "H·v": 2.65,
-    "J_a of all layers": 2.15,
+    "h, da of every example": {"AE": 0.75, "CLS": 0.75},
+    "per-example norms": {"AE": 0.8, "CLS": 0.8},
+    "second moment": {"AE": 1.2, "CLS": 1.2},
+    "diagonal GGN": {"CLS": 3.0},
+    KFAC: {"AE": 2.1, "CLS": 2.4},
+    EXACT: {"CLS": 6.0},
+    "GGN·v": {"AE": 1.85, "CLS": 1.85},
+    "H·v": {"AE": 2.65, "CLS": 2.65},
+    "J_a of all layers": {"CLS": 2.15},
+    "gradient": {"AE": None, "CLS": None},
 }
-FEW_OUTPUTS = ("diagonal GGN", "J_a of all layers")  # a signal for every output
 QUANTITIES = {
     "h, da of every example": lambda f, v: f.signals("empirical"),
     "per-example norms": lambda f, v: quantities.per_example_norms(f),
     "second moment": lambda f, v: quantities.second_moment(f),
     "diagonal GGN": lambda f, v: quantities.diagonal_ggn(f),
+    KFAC: lambda f, v: (kronecker_factors(f, "mc", 1, 0), f.grad),
+    EXACT: lambda f, v: (kronecker_factors(f, "fisher"), f.grad),
     "GGN·v": lambda f, v: f.ggnvp(v),
     "H·v": lambda f, v: f.hvp(v),
     "J_a of all layers": lambda f, v: f.signals("jacobian"),
@@ -39,16 +51,29 @@ QUANTITIES = {
 }
 
 
-def contenders(case: str) -> dict[str, list[str]]:
-    return {name: [name] for name in (BASE, *QUANTITIES) if case == "CLS" or name not in FEW_OUTPUTS}
+def contenders(case: str, chosen: tuple[str, ...]) -> dict[str, list[str]]:
+    names = [name for name, most in MUST.items() if case in most]
+    found = {name: [name] for name in (BASE, *names, *WAYS)}
+    for peer, known in peers.having("QUANTITIES", chosen).items():
+        for name in names:
+            if name in known:
+                own = f"{name}, {peer}"
+                found[own] = [own, own + TUNED]
+    return found
 
 
 def make(case: str, name: str) -> Callable[[], Any]:
     case = CASES[case]
     if name == BASE:
         return Handwritten(case).gradient
-    params, v, quantity = case.params(), _direction(case), QUANTITIES[name]
-    return lambda: quantity(case.objective(params), v)
+    if name in WAYS:
+        known = Preconditioning(case)
+        return lambda: known.run(name)
+    if name in QUANTITIES:
+        params, v, quantity = case.params(), _direction(case), QUANTITIES[name]
+        return lambda: quantity(case.objective(params), v)
+    quantity, _, peer = name.rpartition(", ")
+    return peers.module(peer).QUANTITIES[quantity](case, _direction(case))
 
 
 def _direction(case: cases.Case) -> np.ndarray:
@@ -56,8 +81,8 @@ def _direction(case: cases.Case) -> np.ndarray:
     return v / np.linalg.norm(v)
 
 
-def check(case: str) -> None:
-    """Each quantity against another way to it."""
+def check(case: str, chosen: tuple[str, ...]) -> None:
+    """Each quantity against another way to it, and each peer's against minigrad's."""
     case = CASES[case]
     cases.check(case, {"NumPy": Handwritten})
     params, v = case.params(), _direction(case)
@@ -73,6 +98,30 @@ def check(case: str) -> None:
     _close("GGN·v", v @ f.ggnvp(v), np.vdot(moved, f.view().curvature(moved)) / case.n)
     ahead, behind = f.at(params.vector + 0.1 * v).grad, f.at(params.vector - 0.1 * v).grad
     _close("H·v", f.hvp(v), (ahead - behind) / 0.2, 0.02)
+    Preconditioning(case).check()
+    for name in (name for name in contenders(case.name, chosen) if name.rpartition(", ")[2] in chosen):
+        expected = _parts(case, QUANTITIES[name.rpartition(", ")[0]](f, v), name)
+        for own, found in zip(expected, _parts(case, make(case.name, name)(), name), strict=True):
+            _close(name, found / np.linalg.norm(found), own / np.linalg.norm(own))
+
+
+def _parts(case: cases.Case, found: Any, name: str) -> list[np.ndarray]:
+    """What a peer and minigrad have in common of a quantity, as flat arrays in θ's order."""
+    if name.startswith((KFAC, EXACT)):
+        return _factor_parts(case, found, exact=name.startswith(EXACT))
+    found = found.values() if isinstance(found, dict) else [found] if isinstance(found, np.ndarray) else found
+    parts = [np.asarray(a).ravel() for a in found]
+    return parts if name.startswith(("h, da", "J_a")) else [np.concatenate(parts)]
+
+
+def _factor_parts(case: cases.Case, found: Any, exact: bool) -> list[np.ndarray]:
+    """A of every layer without its bias, G where it is not sampled, the gradient."""
+    if isinstance(found[0], dict):
+        found = (*zip(*found[0].values()), [found[1]])
+    inputs, signals, gradient = found
+    parts = [np.asarray(A)[:width, :width].ravel() for A, width in zip(inputs, case.sizes)]
+    parts += [np.asarray(G).ravel() for G in signals] if exact else []
+    return [*parts, np.concatenate([np.asarray(g).ravel() for g in gradient])]
 
 
 def _check_quantities(case: cases.Case, f: mg.Objective, da: dict[str, Any]) -> None:
@@ -114,5 +163,9 @@ def _close(what: str, found: Any, expected: Any, tolerance: float = 1e-3) -> Non
         raise ValueError(f"{what} is off by {error:.1e} of {size:.1e}")
 
 
+def derived(seconds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {CHEAPER: np.minimum(seconds[ON_GRADIENT], seconds[ON_SIGNALS])}
+
+
 def limits(case: str, names: list[str]) -> list[Limit]:
-    return [Limit(name, BASE, MUST.get(name)) for name in names]
+    return [Limit(name, BASE, MUST.get(name, {}).get(case)) for name in names] + [Limit(CHOSEN, CHEAPER, 1.05)]

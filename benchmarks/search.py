@@ -34,7 +34,7 @@ GRADIENT = "one gradient"
 CASES = {"ES": replace(CLS, name="ES", count=1)}
 
 
-def contenders(case: str) -> dict[str, list[str]]:
+def contenders(case: str, chosen: tuple[str, ...]) -> dict[str, list[str]]:
     return {name: [name] for name in (BASE, *KINDS, GRADIENT)}
 
 
@@ -64,7 +64,7 @@ def naive(f: mg.Objective, rng: np.random.Generator, pairs: int) -> np.ndarray:
     return total / pairs
 
 
-def check(case: str) -> None:
+def check(case: str, chosen: tuple[str, ...]) -> None:
     """The cosine of every estimate with ∇R is what M directions of d numbers give."""
     own = CASES[case]
     params = own.params()

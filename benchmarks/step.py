@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
 from collections.abc import Callable
 from typing import Any
 
-from . import cases, peers_numpy
+from . import cases, peers, peers_numpy
 from .cases import CASES, Minigrad
 from .timing import Limit
 from .workers import TUNED
@@ -27,24 +25,11 @@ OWN = {
 }
 
 
-@functools.cache
-def frameworks() -> dict[str, Any]:
-    """{name: module of peers} of those that are installed."""
-    found = {}
-    for name in ("torch", "autograd"):
-        try:
-            found[name] = importlib.import_module(f".peers_{name}", __package__)
-        except ModuleNotFoundError as error:
-            if error.name != name:
-                raise
-    return found
-
-
-def contenders(case: str) -> dict[str, list[str]]:
+def contenders(case: str, chosen: tuple[str, ...]) -> dict[str, list[str]]:
     """{name in the table: variants, of which the fastest is shown}."""
     found = {name: [name] for name in OWN}
-    for name, peers in frameworks().items():
-        found[name] = found[name + TUNED] = list(peers.STEPS)
+    for name, steps in peers.having("STEPS", chosen).items():
+        found[name] = found[name + TUNED] = list(steps)
     if "torch" in found:
         found["torch optim.SGD"] = ["torch optim.SGD"]
     return found
@@ -54,15 +39,15 @@ def make(case: str, name: str) -> Callable[[], Any]:
     """The step of one contender."""
     if name in OWN:
         return OWN[name](CASES[case])
-    return frameworks()[name.split()[0]].STEPS[name](CASES[case]).step
+    return peers.module(name.split()[0]).STEPS[name](CASES[case]).step
 
 
-def check(case: str) -> None:
+def check(case: str, chosen: tuple[str, ...]) -> None:
     """Every peer moves θ as minigrad does."""
-    peers = {"NumPy": peers_numpy.Handwritten, "NumPy, β = 1": peers_numpy.Fused}
-    for module in frameworks().values():
-        peers.update(module.STEPS)
-    cases.check(CASES[case], peers)
+    others = {"NumPy": peers_numpy.Handwritten, "NumPy, β = 1": peers_numpy.Fused}
+    for steps in peers.having("STEPS", chosen).values():
+        others.update(steps)
+    cases.check(CASES[case], others)
 
 
 def limits(case: str, names: list[str]) -> list[Limit]:

@@ -47,6 +47,9 @@ class Worker:
         return self
 
     def __exit__(self, *exc: Any) -> None:
+        self.close()
+
+    def close(self) -> None:
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
         self.process.wait()
