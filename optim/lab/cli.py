@@ -278,7 +278,7 @@ def gallery(folder: Path, out: Path, quick: bool, budget: float | None) -> None:
 
     \b
     minigrad gallery
-    minigrad gallery --quick --out /tmp/gallery
+    minigrad gallery --quick --out pictures
     minigrad gallery path/to/examples --budget 60
 
     An example that fails is named, the others go on, and the exit code is 1.
