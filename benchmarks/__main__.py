@@ -141,8 +141,8 @@ for _name, (_suites, _text) in COMMANDS.items():
 
 @main.command("all", help="Every command with its record and picture in one folder.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True)
-@click.option("--seconds", type=float, default=6.0, show_default=True)
-@click.option("--rounds", type=click.IntRange(3), default=15, show_default=True)
+@click.option("--seconds", type=float, default=5.0, show_default=True)
+@click.option("--rounds", type=click.IntRange(3), default=12, show_default=True)
 def run_all(out, seconds, rounds):
     out.mkdir(parents=True, exist_ok=True)
     for name in COMMANDS:

@@ -1,7 +1,7 @@
 """Signals, curvature and quantities of one batch of 128, forward pass included, against its gradient in NumPy.
 
-What a peer computes is compared with minigrad's up to a factor, since libraries average differently; a peer is shown
-with the plain or the tuned allocator, whichever is faster.
+What a peer computes is compared with minigrad's up to a factor, since libraries average differently. Peers run with
+the tuned allocator, with which they are as fast as without it or faster.
 """
 
 from __future__ import annotations
@@ -57,8 +57,7 @@ def contenders(case: str, chosen: tuple[str, ...]) -> dict[str, list[str]]:
     for peer, known in peers.having("QUANTITIES", chosen).items():
         for name in names:
             if name in known:
-                own = f"{name}, {peer}"
-                found[own] = [own, own + TUNED]
+                found[f"{name}, {peer}"] = [f"{name}, {peer}" + TUNED]
     return found
 
 

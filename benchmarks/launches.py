@@ -17,8 +17,19 @@ from minigrad import Objective, backend, fusion, losses
 from .cases import AE
 from .timing import Settings
 
-METHODS = [optim.SGD(), optim.Momentum(), optim.RMSprop(), optim.Adadelta(), optim.Adam()]
-METHODS += [optim.Centred(), optim.ACP(), optim.PRONG(), optim.KFAC(), optim.UBP(), optim.UBP(mode="mc")]
+METHODS = {
+    "SGD": optim.SGD(),
+    "Momentum": optim.Momentum(),
+    "RMSprop": optim.RMSprop(),
+    "Adadelta": optim.Adadelta(),
+    "Adam": optim.Adam(),
+    "Centred": optim.Centred(),
+    "ACP": optim.ACP(),
+    "PRONG": optim.PRONG(),
+    "K-FAC mc": optim.KFAC(),
+    "UBP gn": optim.UBP(),
+    "UBP mc": optim.UBP(mode="mc"),
+}
 COUNTED = ("launches", "blas", "h2d", "d2h", "syncs")
 EXAMPLES = 20
 
@@ -59,10 +70,10 @@ def report(case: str, settings: Settings, chosen: tuple[str, ...]) -> tuple[str,
     if importlib.util.find_spec("device_stats") is None:
         return "launches of a step: counted on the CPU device only; see benchmarks/launches.py\n", []
     found = []
-    for method in METHODS:
+    for name, method in METHODS.items():
         with unfused():
             apart = counts(method)["launches"]
-        found.append({"method": repr(method), "unfused launches": apart, **counts(method)})
+        found.append({"method": name, "unfused launches": apart, **counts(method)})
     columns = list(found[0])[1:]
     lines = ["launches of a step of AE on the CPU device", "  ".join([*columns, "method"])]
     for row in found:

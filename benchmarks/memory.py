@@ -1,8 +1,9 @@
 """Memory: the peak of a step of AE in every library, of each method and its state, and of Jacobians in blocks.
 
 A library's peak is what the resident set of a process of its own grows by during its first steps, parameters, data
-and code being there before. A method's peak is what NumPy allocates (tracemalloc), the idle buffers of minigrad's
-pool included.
+and code being there before (JAX compiles in the first one). A method's peak is what NumPy allocates (tracemalloc), the
+idle buffers of minigrad's pool included. K-FAC's state is bounded by its factors and an inverse of each; with
+every="auto" it also keeps the factors of its last inverses, to see how far they have moved.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from . import timing
-from .workers import TUNED, Worker
+from .workers import TUNED, Team, Worker
 
 TRIAL_ROUNDS = 7
 
@@ -36,9 +36,9 @@ def measured(suite: Any, case: str, peers: tuple[str, ...], settings: timing.Set
 
 def start(
     suite: Any, case: str, peers: tuple[str, ...], settings: timing.Settings, stack: contextlib.ExitStack
-) -> tuple[dict[str, Worker], str]:
-    """A worker for each contender, the fastest where it has variants; and what to say about those."""
-    chosen, told = {}, ""
+) -> tuple[dict[str, Team], str]:
+    """A worker for each contender, the fastest where it has variants; and which those were."""
+    chosen, told = {}, []
     module = suite.__name__.rpartition(".")[2]
     for name, variants in suite.contenders(case, peers).items():
         tuned = TUNED if name.endswith(TUNED) else ""
@@ -47,12 +47,15 @@ def start(
         }
         best = fastest(trial, suite.CASES[case].count)
         for variant, own in trial.items():
-            if variant == best:
-                chosen[name] = stack.enter_context(own)
-            else:
+            if variant != best:
                 own.close()
-        told += f"\n  {name}: {best}" if len(variants) > 1 else ""
-    return chosen, told
+        team = [trial[best]]
+        for _ in range(1, getattr(suite.CASES[case], "processes", 1)):
+            team.append(Worker(module, case, best + tuned, settings.threads, settings.clock))
+        chosen[name] = Team([stack.enter_context(own) for own in team])
+        if len(variants) > 1 and best != name:
+            told.append(best if best.startswith(name) else f"{name}: {best}")
+    return chosen, "\n  fastest variants: " + "; ".join(told) if told else ""
 
 
 def fastest(trial: dict[str, Worker], count: int) -> str:

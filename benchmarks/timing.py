@@ -115,8 +115,9 @@ def measure(suite: Any, case: str, contenders: dict[str, Any], settings: Setting
                 continue
             if settings.threads > 1:
                 time.sleep(0.03)  # the threads of the one before spin that long when they have nothing to do
-            warm = 0 if name in seldom else 1
-            times[name].append(contenders[name].run(suite.CASES[case].count, warm))
+            count = suite.CASES[case].count
+            warm = 0 if name in seldom else 1 + count // 20
+            times[name].append(contenders[name].run(count, warm))
         done += 1
     return {name: np.asarray(found) for name, found in times.items()}
 

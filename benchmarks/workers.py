@@ -55,10 +55,22 @@ class Worker:
         self.process.wait()
 
 
+class Team:
+    """Workers of one contender that take turns."""
+
+    def __init__(self, workers: list[Worker]):
+        self.workers = workers
+        self.turn = -1
+
+    def run(self, count: int, warm: int = 1) -> float:
+        self.turn += 1
+        return self.workers[self.turn % len(self.workers)].run(count, warm)
+
+
 def serve(step: Callable[[], Any], clock: str) -> None:
     """The other end: answer every line that holds two counts.
 
-    The unmeasured steps of a turn bring the contender's own data back into the caches.
+    The unmeasured steps of a turn bring the contender's own data and code back into the caches.
     """
     now = CLOCKS[clock]
     gc.collect()
