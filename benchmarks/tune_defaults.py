@@ -35,14 +35,9 @@ def ranges_of(spec: str) -> dict:
 
 def points(spec: str, trials: int) -> list[dict[str, float]]:
     """A Latin hypercube over a method's ranges: on every axis one point in each of `trials` equal parts."""
-    rng = np.random.default_rng(zlib.crc32(spec.encode()))
-    columns = {}
-    for name, found in ranges_of(spec).items():
-        unit = (rng.permutation(trials) + rng.random(trials)) / trials
-        low, high = (math.log(found.low), math.log(found.high)) if found.log else (found.low, found.high)
-        values = low + unit * (high - low)
-        columns[name] = [float(f"{math.exp(v) if found.log else v:.3g}") for v in values]
-    return [dict(zip(columns, row)) for row in zip(*columns.values())]
+    from optim.lab.methods import hypercube
+
+    return hypercube(np.random.default_rng(zlib.crc32(spec.encode())), ranges_of(spec), trials)
 
 
 def trial(problem: str, spec: str, settings: dict, seed: int) -> float:

@@ -166,6 +166,11 @@ def to_host(array: Any) -> Any:
     return array if xp(array) is np else array.get()
 
 
+def numbers(*scalars: Any) -> list[float]:
+    """0-d arrays of one device as Python numbers: one wait and one copy for all of them."""
+    return to_host(xp(scalars[0]).stack(scalars)).tolist()
+
+
 def wait(array: Any) -> None:
     """Block until the device of `array` has finished what was asked of it (for clocks)."""
     if xp(array) is not np:
@@ -364,18 +369,32 @@ def spd_inverse(matrix: Any) -> Any:
     return _spd_inverse_host(matrix) if xp(matrix) is np else _spd_inverse_device(matrix)
 
 
-def _spd_inverse_host(matrix: np.ndarray) -> np.ndarray:
+INDEFINITE = "the matrix is not positive definite or holds NaN; raise the damping"
+
+
+def _lapack(name: str, dtype: Any) -> Any:
+    """LAPACK's routine of this name, for float64 or float32."""
     from scipy.linalg import lapack
 
-    if not np.isfinite(matrix).all():
-        raise FactorisationError("the matrix is not positive definite or holds NaN; raise the damping")
-    double = matrix.dtype == np.float64
-    # LAPACK stores by columns: it sees the transposed view, which is the same matrix, without a copy by rows
-    factor, info = (lapack.dpotrf if double else lapack.spotrf)(matrix.T, lower=0, clean=0)
-    if info == 0:
-        inverse, info = (lapack.dpotri if double else lapack.spotri)(factor, lower=0, overwrite_c=1)
+    return getattr(lapack, ("d" if dtype == np.float64 else "s") + name)
+
+
+def _cholesky_host(matrix: np.ndarray) -> np.ndarray:
+    """The upper Cholesky factor, as LAPACK stores it.
+
+    It stores by columns: given the transposed view, which is the same matrix, it needs no copy by rows.
+    """
+    if np.isfinite(matrix).all():
+        factor, info = _lapack("potrf", matrix.dtype)(matrix.T, lower=0, clean=0)
+        if info == 0:
+            return factor
+    raise FactorisationError(INDEFINITE)
+
+
+def _spd_inverse_host(matrix: np.ndarray) -> np.ndarray:
+    inverse, info = _lapack("potri", matrix.dtype)(_cholesky_host(matrix), lower=0, overwrite_c=1)
     if info != 0 or not np.isfinite(inverse[0, -1]):
-        raise FactorisationError("the matrix is not positive definite or holds NaN; raise the damping")
+        raise FactorisationError(INDEFINITE)
     return _mirrored(inverse.T)
 
 
@@ -399,7 +418,7 @@ def _cholesky_device(matrix: Any) -> Any:
         with cupyx.errstate(linalg="raise"):
             return cupy.linalg.cholesky(cupy.where(bad, cupy.asarray(-1, matrix.dtype), matrix))
     except np.linalg.LinAlgError as error:
-        raise FactorisationError("the matrix is not positive definite or holds NaN; raise the damping") from error
+        raise FactorisationError(INDEFINITE) from error
 
 
 def _spd_inverse_device(matrix: Any) -> Any:
@@ -422,14 +441,7 @@ def spd_solve(matrix: Any, rhs: Any) -> Any:
         The matrix is not positive definite, or holds NaN.
     """
     if xp(matrix) is np:
-        from scipy.linalg import lapack
-
-        double = matrix.dtype == np.float64
-        if np.isfinite(matrix).all():
-            factor, info = (lapack.dpotrf if double else lapack.spotrf)(matrix, lower=1, clean=0)
-            if info == 0:
-                return (lapack.dpotrs if double else lapack.spotrs)(factor, rhs, lower=1)[0]
-        raise FactorisationError("the matrix is not positive definite or holds NaN; raise the damping")
+        return _lapack("potrs", matrix.dtype)(_cholesky_host(matrix), rhs, lower=0)[0]
     from cupyx.scipy.linalg import solve_triangular
 
     factor = _cholesky_device(matrix)

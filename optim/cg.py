@@ -83,7 +83,7 @@ def minimise(
         r -= product(x)
     z = r if diagonal is None else r / diagonal
     p, rz = z.copy(), r.dot(z)
-    slope, rx, rr, gg, steepest = numbers(g.dot(x), r.dot(x), r.dot(r), g.dot(g), rz)
+    slope, rx, rr, gg, steepest = backend.numbers(g.dot(x), r.dot(x), r.dot(r), g.dot(g), rz)
     small = float(module.finfo(g.dtype).eps) ** 2 * gg
     models = [0.5 * (slope - rx)]  # φ = ½ (gᵀx − rᵀx), because Ax = −g − r
     kept: list[Iterate] = []
@@ -98,7 +98,7 @@ def minimise(
         r -= alpha * Ap
         z = r if diagonal is None else r / diagonal
         before, rz = rz, r.dot(z)
-        curvature, slope, rx, rr = numbers(pAp, g.dot(x), r.dot(x), r.dot(r))
+        curvature, slope, rx, rr = backend.numbers(pAp, g.dot(x), r.dot(x), r.dot(r))
         if not math.isfinite(curvature + slope + rx + rr):
             raise Stopped("a product of the curvature with a vector is not finite; raise the damping")
         if curvature <= 0:
@@ -130,8 +130,3 @@ def _stalled(models: list[float], tol: float) -> bool:
     i = len(models) - 1
     k = max(10, math.ceil(i / 10))
     return i > k and models[i] < 0 and (models[i] - models[i - k]) / models[i] < k * tol
-
-
-def numbers(*scalars: Any) -> list[float]:
-    """0-d arrays of one dtype as Python numbers: one wait and one copy for all of them."""
-    return backend.to_host(backend.xp(scalars[0]).stack(scalars)).tolist()

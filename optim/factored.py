@@ -12,7 +12,6 @@ import numpy as np
 from minigrad import Objective, backend, ops
 
 from .base import Stopped, check_setting
-from .cg import numbers
 from .factors import BIASES, KINDS, check_choice, homogeneous, kronecker_factors, moving_average, relative_moves
 from .layerwise import Layerwise, Memory, check_every, check_rates
 
@@ -141,7 +140,7 @@ class Factored(Layerwise):
         V = [proposed, state["previous"]]
         FV = [f.ggnvp(v) + damping * v for v in V]  # L2 is in ggnvp
         products = [V[0].dot(FV[0]), V[0].dot(FV[1]), V[1].dot(FV[1])]
-        a, b, c, *slopes = numbers(*products, V[0].dot(gradient), V[1].dot(gradient))
+        a, b, c, *slopes = backend.numbers(*products, V[0].dot(gradient), V[1].dot(gradient))
         self._check_finite("the quadratic model", a, b, c, *slopes)
         unit = np.array([1.0 / math.sqrt(v) if v > 0 else 0.0 for v in (a, c)])  # Δ_previous = 0 at the first step
         model = np.array([[a, b], [b, c]]) * np.outer(unit, unit)
@@ -153,7 +152,7 @@ class Factored(Layerwise):
         damping = state["damping"]
         model = delta.dot(f.grad) + 0.5 * delta.dot(f.ggnvp(delta) + damping * delta)
         change = f.at(f.params.vector + delta).value - f.value
-        change, model = numbers(change, model)
+        change, model = backend.numbers(change, model)
         self._check_finite("the loss after the step", change, model)
         if not model:
             return damping

@@ -70,7 +70,7 @@ class GD(SGD):
             return super().update(f, state)
         direction = f.pullback(-1.0)
         ray = Ray(f, direction)
-        value, square = ray.numbers(f.value, direction.dot(direction))
+        value, square = backend.numbers(f.value, direction.dot(direction))
         return ray.move(backtracking(ray.value, value, -square, first=self.lr, eps=ray.eps))
 
 

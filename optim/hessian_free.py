@@ -83,7 +83,7 @@ class HessianFree(Method):
                 "HessianFree: curvature 'ggn' needs a network and its loss; on a plain function set curvature='hessian'"
             )
         g = f.grad
-        value, gg = cg.numbers(f.value, g.dot(g))
+        value, gg = backend.numbers(f.value, g.dot(g))
         if not math.isfinite(value + gg):
             raise Stopped(f"HessianFree: R(θ) is {value:g} and ‖∇R‖² {gg:g}; start from another θ, or scale R down")
         if gg == 0:  # a stationary point is where Newton's step is zero
@@ -124,7 +124,7 @@ class HessianFree(Method):
             if reached < math.inf and value >= reached:
                 break
             chosen, reached = iterate, value
-        (squared,) = cg.numbers(chosen.x.dot(chosen.x))
+        (squared,) = backend.numbers(chosen.x.dot(chosen.x))
         return chosen, reached, chosen.model - 0.5 * damping * squared
 
 

@@ -8,7 +8,6 @@ from typing import Any
 from minigrad import Objective, backend, ops
 from minigrad.params import Windows
 
-from .cg import numbers
 from .structures import Curvature, add_to_diagonal, check_damping, check_size, conjugate_gradients, scatter_blocks
 
 
@@ -130,7 +129,7 @@ class Kronecker(Curvature):
 def check_regular(values: Any, what: str, window: str) -> None:
     """Refuse eigenvalues of which one is zero to rounding or negative; one wait."""
     eps = float(backend.xp(values).finfo(values.dtype).eps)
-    low, high = numbers(values.min(), values.max())
+    low, high = backend.numbers(values.min(), values.max())
     if not low > max(values.shape) * eps * high:
         raise backend.FactorisationError(f"{what} is singular at {window!r}: give it a damping")
 

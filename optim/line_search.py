@@ -47,22 +47,17 @@ class Ray:
         """The objective at the trial point."""
         return self.f.at(self.f.params.vector + self.move(t))
 
-    def numbers(self, *numbers: Any) -> list[float]:
-        """0-d arrays as Python numbers; one wait for all of them."""
-        module = backend.xp(self.direction)
-        return backend.to_host(module.stack([module.asarray(n) for n in numbers])).tolist()
-
     def value(self, t: float) -> float:
         """φ(t); one wait."""
         with np.errstate(all="ignore"):  # a trial may overflow: it is not accepted
-            return self.numbers(self.at(t).value)[0]
+            return backend.numbers(self.at(t).value)[0]
 
     def __call__(self, t: float) -> tuple[float, float, Any, Any]:
         """φ(t) and φ′(t), and on the device R (0-d) and ∇R (d,) at the trial point; one wait."""
         with np.errstate(all="ignore"):
             point = self.at(t)
             gradient = point.grad
-            return *self.numbers(point.value, gradient.dot(self.direction)), point.value, gradient
+            return *backend.numbers(point.value, gradient.dot(self.direction)), point.value, gradient
 
 
 class Trial(NamedTuple):
@@ -267,7 +262,7 @@ def exact(ray: Ray, gradient: Any) -> tuple[float, float]:
         positive.
     """
     f, d = ray.f, ray.direction
-    value, slope, curvature = ray.numbers(f.value, gradient.dot(d), d.dot(f.hvp(d)))
+    value, slope, curvature = backend.numbers(f.value, gradient.dot(d), d.dot(f.hvp(d)))
     if slope == 0 and math.isfinite(value):
         return 0.0, 0.0
     check_start(value, slope)

@@ -81,7 +81,7 @@ class Newton(Method):
         except backend.FactorisationError as error:
             where = f"R(θ) is {float(f.value):g} and its Hessian is not finite"
             raise Stopped(f"Newton: {where}; start from another θ") from error
-        value, slope = ray.numbers(f.value, g.dot(ray.direction))
+        value, slope = backend.numbers(f.value, g.dot(ray.direction))
         if not (math.isfinite(value) and math.isfinite(slope)):
             raise Stopped(f"Newton: R(θ) is {value:g}, the slope along the step {slope:g}; raise the damping")
         if slope == 0 or self.line_search == "none":

@@ -98,7 +98,7 @@ class QuasiNewton(Method):
         if self.line_search == "exact":
             t, slope = exact(ray, g)
         else:
-            value, slope, *norm = ray.numbers(ray.f.value, g.dot(d), *([abs(g).sum()] if untaught else []))
+            value, slope, *norm = backend.numbers(ray.f.value, g.dot(d), *([abs(g).sum()] if untaught else []))
             if slope == 0:  # the gradient is zero, and so is the step
                 return 0.0, 0.0, 0.0, ray.f.value, g
             check_start(value, slope)
@@ -110,7 +110,7 @@ class QuasiNewton(Method):
             t = backtracking(ray.value, value, slope, t, eps=ray.eps)
         point = ray.at(t)
         end = point.grad
-        value, bend = ray.numbers(point.value, (end - g).dot(d))
+        value, bend = backend.numbers(point.value, (end - g).dot(d))
         if not (math.isfinite(value) and math.isfinite(bend)):
             raise Stopped(f"{type(self).__name__}: R is {value:g} where the step ends; take line_search='wolfe'")
         return t, slope, bend, point.value, end

@@ -13,7 +13,7 @@ import numpy as np
 
 from minigrad import Objective, backend
 
-from .base import Method, Stopped, check_setting
+from .base import Method, Stopped, check_choice, check_setting
 from .directions import Table, centred_ranks, gaussian, normals, rademacher
 from .stacked import Replay
 
@@ -150,10 +150,8 @@ class ES(Method):
         check_setting(self, "pairs", 1, whole=True)
         check_setting(self, "sigma", 0, open_low=True)
         check_setting(self, "chunk", 1, whole=True)
-        if self.directions not in DIRECTIONS:
-            raise ValueError(f"ES: directions must be one of {', '.join(DIRECTIONS)}, not {self.directions!r}")
-        if self.shaping not in SHAPINGS:
-            raise ValueError(f"ES: shaping must be one of {', '.join(SHAPINGS)}, not {self.shaping!r}")
+        check_choice(self, "directions", DIRECTIONS)
+        check_choice(self, "shaping", SHAPINGS)
         self._table = Table()
 
     def update(self, f, state):

@@ -21,7 +21,6 @@ import numpy as np
 from minigrad import Objective, backend
 
 from .base import Stopped
-from .cg import numbers
 
 Product = Callable[[Any], Any]
 CHECK = 10  # Lanczos steps between two looks at the residuals
@@ -106,7 +105,7 @@ def power_iteration(
         w = product(v)
         value = v.dot(w)
         left = w - value * v
-        value, residual, size = numbers(value, left.dot(left), w.dot(w))
+        value, residual, size = backend.numbers(value, left.dot(left), w.dot(w))
         if not math.isfinite(size):
             raise Stopped("power iteration: a product is not finite; look at θ and at the objective there")
         if math.sqrt(residual) <= tol * abs(value):
@@ -209,7 +208,7 @@ def _grow(product: Product, start: Any, steps: int, every: int) -> Iterator[tupl
             basis[j + 1] = w / module.where(goes_on, beta, np.inf)  # 0 from where the space is exhausted
         if (j + 1) % every and j + 1 < steps:
             continue
-        found = numbers(*alphas, *betas)
+        found = backend.numbers(*alphas, *betas)
         if not all(map(math.isfinite, found)):
             raise Stopped("Lanczos: a product is not finite; look at θ and at the objective there")
         a, b = np.array(found[: j + 1]), np.array(found[j + 1 :])
@@ -336,7 +335,7 @@ def trace(product: Product, like: Any, probes: int = 100, rng: Any = 0) -> Estim
     for _ in range(probes):
         z = rademacher(like, generator)
         found.append(z.dot(product(z)))
-    return _mean(numbers(*found))
+    return _mean(backend.numbers(*found))
 
 
 def _mean(found: list[float]) -> Estimate:

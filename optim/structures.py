@@ -13,7 +13,6 @@ from typing import Any
 from minigrad import Objective, backend
 
 from .base import Stopped
-from .cg import numbers
 
 LIMIT = 4000  # rows of the largest matrix that is formed or factorised
 MOST_PRODUCTS = 10_000  # of one solve by conjugate gradients
@@ -244,7 +243,7 @@ def conjugate_gradients(product: Callable[[Any], Any], v: Any, what: str) -> Any
         x += alpha * p
         r -= alpha * Ap
         before, rr = rr, r.dot(r)
-        curvature, left = numbers(along, rr)
+        curvature, left = backend.numbers(along, rr)
         if not curvature > 0.0:
             raise Stopped(f"{what} is not positive definite or not finite: raise the damping")
         if left <= tol * first:

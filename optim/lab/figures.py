@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
+from .look import INK, style
 from .runs import Record
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe & Ito 2008
@@ -27,7 +28,6 @@ EXACT = 1e-16  # a gap of less than this share of the first one is rounding
 MARKERS = ("", "o", "s", "^")  # when there are more methods than colours
 DECADES = 3  # from which the ticks of a logarithmic axis are powers of ten
 LOG_RATIO = 5  # largest ÷ smallest value from which an axis is logarithmic
-INK = "#333333"
 
 
 def draw(records: Sequence[Record], title: str, subtitle: str, stream: BinaryIO) -> None:
@@ -52,7 +52,8 @@ def draw(records: Sequence[Record], title: str, subtitle: str, stream: BinaryIO)
         for ax, x in zip(row, AXES):
             for k, record in enumerate(records):
                 _curves(ax, record, x, quantity, k)
-            _style(ax, x)
+            style(ax)
+            ax.set_xlim(left=0)
         _scale(row[0], records, quantity)
         row[0].set_ylabel(rows[quantity])
     for ax, label in zip(axes[-1], AXES.values()):
@@ -105,16 +106,6 @@ def _scale(ax: Axes, records: Sequence[Record], quantity: str) -> None:
         return
     ax.yaxis.set_major_formatter(plain)
     ax.yaxis.set_minor_formatter(plain)
-
-
-def _style(ax: Axes, x: str) -> None:
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.spines[["left", "bottom"]].set_color("#888888")
-    ax.tick_params(colors=INK, labelsize=9, which="both")
-    ax.grid(True, which="both", color="#e6e6e6", linewidth=0.8)
-    ax.set_axisbelow(True)
-    ax.set_xlim(left=0)
-    ax.margins(x=0.02)
 
 
 def _legend(figure: Figure, records: Sequence[Record], parts: bool) -> None:

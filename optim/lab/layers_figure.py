@@ -11,8 +11,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from .figures import INK
-from .look import heading
+from .look import INK, heading
 from .recorder import history
 
 ROWS = {

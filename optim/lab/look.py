@@ -1,4 +1,4 @@
-"""The look that pictures with a heading share."""
+"""The look that the pictures share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import textwrap
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .figures import INK
+INK = "#333333"
 
 
 def style(ax: Axes) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+import numpy as np
 
 import optim
 from optim import Method
@@ -19,6 +22,17 @@ class Range:
 
     def __str__(self) -> str:
         return f"search {self.low:g} to {self.high:g}{', log' if self.log else ''}"
+
+
+def hypercube(rng: np.random.Generator, ranges: Mapping[str, Range], count: int) -> list[dict[str, float]]:
+    """A Latin hypercube: `count` points, on every axis one in each of as many equal parts; to three digits."""
+    columns = []
+    for found in ranges.values():
+        unit = (rng.permutation(count) + rng.random(count)) / count
+        low, high = (math.log(found.low), math.log(found.high)) if found.log else (found.low, found.high)
+        values = low + unit * (high - low)
+        columns.append([float(f"{math.exp(v) if found.log else v:.3g}") for v in values])
+    return [dict(zip(ranges, row)) for row in zip(*columns)]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ the diagnostic of T-5.5.
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +21,7 @@ from minigrad import Objective, backend, data, nn
 from minigrad.params import Params
 from optim import Method
 
-from .methods import METHODS, Range
+from .methods import METHODS, Range, hypercube
 from .problems import problem
 from .tasks import NetworkTask, Pair, Shuffled
 
@@ -207,14 +206,8 @@ def points(contender: Contender, activation: str, trials: int) -> list[dict[str,
     list of dict
         {setting: value, "gain": α}.
     """
-    rng = np.random.default_rng(0)
     axes = {"gain": GAINS[activation], **contender.searched}
-    columns = []
-    for found in axes.values():
-        unit = (rng.permutation(trials) + rng.random(trials)) / trials
-        low, high = math.log(found.low), math.log(found.high)
-        columns.append([float(f"{math.exp(low + u * (high - low)):.3g}") for u in unit])
-    return [dict(zip(axes, row)) for row in zip(*columns)]
+    return hypercube(np.random.default_rng(0), axes, trials)
 
 
 # -------------------------------------------------------------------------------------------------------- the task
